@@ -1,0 +1,104 @@
+# The front door. Every target does its own set-up on a fresh Debian machine
+# with Rust; `make help` lists them. Works without a terminal and as root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# Black-box scenarios of a Consul data plane, run when the folder is there.
+SCENARIOS ?= ../shared/scenarios
+SCENARIO_NAMES ?= tcp_basic http_basic intention_deny
+# Each integration test starts a Consul agent and several proxies: more at a
+# time only makes them wait for each other's processor.
+TEST_THREADS ?= 3
+# Appended to `cargo test --test it`, for instance `make integration TEST=interop`.
+TEST ?=
+
+CARGO := cargo
+# Where Consul and Envoy are; written by `setup`.
+TOOLS := . "$(TARGET_DIR)/tools.env"
+step = @printf '\n==> %s\n' "$(1)"
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## gateway, two services and their sidecars in one process; nothing else needed
+	@$(CARGO) run --package meridian --bin meridian -- dev $(ARGS)
+
+.PHONY: demo
+demo: setup build ## the same on a real Consul agent, as separate processes (ARGS="--envoy --keep")
+	$(call step,demo)
+	@$(TOOLS) && "$(TARGET_DIR)/debug/meridian" demo $(ARGS)
+
+.PHONY: test
+test: setup format lint unit integration doc-tests docs scenarios ## everything that must pass before a merge
+	$(call step,all checks passed)
+
+.PHONY: setup
+setup: ## system packages, Consul and Envoy; quick when all is there
+	$(call step,set-up)
+	@tests/tools/setup.sh
+
+.PHONY: build
+build: ## the three programs, development profile
+	$(call step,build)
+	@$(CARGO) build --workspace --bins
+
+.PHONY: format
+format: ## is everything formatted? (cargo fmt --all fixes it)
+	$(call step,formatting)
+	@$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## clippy over all targets, warnings denied
+	$(call step,clippy)
+	@$(CARGO) clippy --workspace --all-targets -- --deny warnings
+
+# The steps below build with the same package selection, so that Cargo resolves
+# the same features and compiles nothing twice.
+.PHONY: unit
+unit: ## unit tests
+	$(call step,unit tests)
+	@$(CARGO) test --workspace --lib --bins
+
+.PHONY: integration
+integration: setup build ## tests on real Consul and Envoy (root: they make network namespaces)
+	$(call step,integration tests)
+	@$(TOOLS) && $(CARGO) test --workspace --test '*' -- --test-threads=$(TEST_THREADS) $(TEST)
+
+.PHONY: doc-tests
+doc-tests: ## the examples in doc comments
+	$(call step,doc tests)
+	@$(CARGO) test --workspace --doc
+
+.PHONY: docs
+docs: ## API documentation, warnings denied
+	$(call step,docs)
+	@RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
+
+.PHONY: scenarios
+scenarios: setup build ## black-box scenarios against meshd and gateway
+	$(call step,scenarios)
+	@if [[ ! -d "$(SCENARIOS)" ]]; then \
+		echo "no scenarios at $(SCENARIOS): this step belongs to checkouts that have them"; \
+		exit 0; \
+	fi; \
+	$(TOOLS); \
+	MESHD_BIN="$(TARGET_DIR)/debug/meshd" GATEWAY_BIN="$(TARGET_DIR)/debug/gateway" \
+		"$(SCENARIOS)/run" --proxy meshd $(SCENARIO_NAMES)
+
+.PHONY: bench
+bench: ## micro-benchmarks, release profile
+	$(call step,benchmarks)
+	@$(CARGO) bench --package meridian-bench
+
+# Not part of `test`: cargo-deny is a download of its own. The integration test
+# `tidy` holds the licences and the pins to what deny.toml says.
+.PHONY: deny
+deny: ## licences, duplicates and advisories, with cargo-deny
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny not found: cargo install --locked cargo-deny" >&2; exit 1; }
+	@cargo deny check
