@@ -1,0 +1,77 @@
+//! The edge gateway, run from a configuration file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::admin::Admin;
+use crate::process::Process;
+use crate::tools;
+use crate::wait;
+use crate::world::World;
+
+/// The scenarios allow a proxy this long to become ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The process, for signals, logs and memory.
+    pub process: Process,
+    /// Its admin listener.
+    pub admin: Admin,
+    file: PathBuf,
+}
+
+impl Gateway {
+    /// Starts a gateway on a configuration and waits until it is ready.
+    ///
+    /// The admin listener is named on the command line, which wins over the file.
+    pub async fn start(world: &World, name: &str, configuration: &str) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], world.fresh_port()));
+        let file = world.write(&format!("{name}.yaml"), configuration);
+        let words = [
+            "run".to_owned(),
+            "--config".to_owned(),
+            file.display().to_string(),
+            "--admin-bind".to_owned(),
+            address.to_string(),
+        ];
+        let mut gateway = Self {
+            process: world.spawn(name, &tools::ours("gateway"), &words),
+            admin: Admin::new(address),
+            file,
+        };
+        gateway.ready().await;
+        gateway
+    }
+
+    /// Replaces the configuration file in one step, as editors do.
+    pub fn reconfigure(&self, configuration: &str) {
+        let draft = self.file.with_extension("yaml.new");
+        std::fs::write(&draft, configuration).expect("a draft beside the configuration");
+        std::fs::rename(&draft, &self.file).expect("the draft takes the file's place");
+    }
+
+    async fn ready(&mut self) {
+        let what = format!("{} is ready", self.process.name());
+        wait::until(&what, READY, async || {
+            self.process.assert_running();
+            match self.admin.ready().await? {
+                200 => Ok(()),
+                status => Err(format!("/ready answers {status}")),
+            }
+        })
+        .await;
+    }
+}
+
+/// `gateway validate FILE`.
+pub fn validate(file: &Path) -> Output {
+    Command::new(tools::ours("gateway"))
+        .arg("validate")
+        .arg(file)
+        .output()
+        .expect("`gateway validate` runs")
+}

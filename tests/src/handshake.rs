@@ -1,0 +1,143 @@
+//! TLS peers with any certificate: a client that believes every server, and a
+//! server that takes every client. What the proxy under test does is the question.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::certs::Identity;
+use crate::client::Error;
+
+/// A refusal is immediate; this bounds the case that the peer hangs.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Connects to a mesh listener, with a certificate or without.
+///
+/// # Errors
+/// What the handshake failed with. In TLS 1.3 a refused client certificate shows
+/// at the first read only: see [`answer`].
+pub async fn connect(
+    address: SocketAddr,
+    identity: Option<Identity>,
+) -> Result<TlsStream<TcpStream>, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Credulous(ring::default_provider())));
+    let config = match identity {
+        Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key)?,
+        None => builder.with_no_client_auth(),
+    };
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("mesh.invalid")?;
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    Ok(timeout(ANSWER, connecting).await??)
+}
+
+/// Says hello as a mesh client with a certificate; whatever comes back.
+///
+/// # Errors
+/// The handshake's, or that of the first read.
+pub async fn answer(
+    address: SocketAddr,
+    identity: Option<Identity>,
+    question: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let mut stream = connect(address, identity).await?;
+    stream.write_all(question).await?;
+    let mut buffer = vec![0; 4096];
+    let length = timeout(ANSWER, stream.read(&mut buffer)).await??;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+/// A server that presents an identity of the test's choice, as the sidecar of a
+/// service might. Answers every connection with `greeting`. Ends when dropped.
+#[derive(Debug)]
+pub struct Impostor {
+    acceptor: JoinHandle<()>,
+}
+
+impl Impostor {
+    /// Starts the server.
+    pub async fn start(address: SocketAddr, identity: Identity, greeting: &'static [u8]) -> Self {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                builder
+                    .with_no_client_auth()
+                    .with_single_cert(identity.chain, identity.key)
+            })
+            .expect("a certificate with its key");
+        let listener = TcpListener::bind(address).await.expect("a port");
+        let tls = TlsAcceptor::from(Arc::new(config));
+        let acceptor = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    // The proxy under test is expected to break off.
+                    let mut stream = tls.accept(stream).await?;
+                    stream.write_all(greeting).await?;
+                    stream.shutdown().await
+                });
+            }
+        });
+        Self { acceptor }
+    }
+}
+
+impl Drop for Impostor {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// Believes every server: it is the server's verdict that tests ask for.
+#[derive(Debug)]
+struct Credulous(CryptoProvider);
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

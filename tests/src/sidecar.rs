@@ -1,0 +1,96 @@
+//! A sidecar beside a registered service: Meridian's or a real Envoy.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::admin::Admin;
+use crate::consul::{HTTP_API, Service};
+use crate::process::Process;
+use crate::tools;
+use crate::wait;
+use crate::world::{World, listens};
+
+/// The scenarios allow a proxy this long to become ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// Who stands beside the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The peer and the oracle.
+    Envoy,
+    /// The proxy under test.
+    Meshd,
+}
+
+/// A running sidecar.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// The process, for signals, logs and memory.
+    pub process: Process,
+    /// Its admin listener.
+    pub admin: Admin,
+    ports: Vec<u16>,
+}
+
+impl Sidecar {
+    /// Starts a sidecar for a registered service and waits until it is ready.
+    pub async fn start(world: &World, kind: Kind, service: &Service) -> Self {
+        let mut sidecar = Self::launch(world, kind, service);
+        sidecar.ready().await;
+        sidecar
+    }
+
+    /// Starts a sidecar without waiting for it.
+    pub fn launch(world: &World, kind: Kind, service: &Service) -> Self {
+        let admin = SocketAddr::from(([127, 0, 0, 1], world.fresh_port()));
+        let name = format!("{}-{kind:?}", service.name).to_lowercase();
+        let process = match kind {
+            Kind::Envoy => world.spawn(&name, &tools::consul(), envoy_words(service, admin)),
+            Kind::Meshd => world.spawn(&name, &tools::ours("meshd"), meshd_words(service, admin)),
+        };
+        Self {
+            process,
+            admin: Admin::new(admin),
+            ports: service.sidecar_ports(),
+        }
+    }
+
+    /// Waits until the admin listener says ready and every listener is open.
+    pub async fn ready(&mut self) {
+        let what = format!("{} is ready", self.process.name());
+        wait::until(&what, READY, async || {
+            self.process.assert_running();
+            let status = self.admin.ready().await?;
+            if status != 200 {
+                return Err(format!("/ready answers {status}"));
+            }
+            let missing: Vec<_> = self.ports.iter().filter(|port| !listens(**port)).collect();
+            if missing.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("nothing listens on {missing:?}"))
+            }
+        })
+        .await;
+    }
+}
+
+/// `consul connect envoy` writes Envoy's bootstrap and becomes Envoy.
+fn envoy_words(service: &Service, admin: SocketAddr) -> Vec<String> {
+    let words = format!(
+        "connect envoy -sidecar-for {} -http-addr {HTTP_API} -grpc-addr http://127.0.0.1:8502 \
+         -admin-bind {admin} -ignore-envoy-compatibility -envoy-binary {} \
+         -- --concurrency 1 -l warn",
+        service.name,
+        tools::envoy().display(),
+    );
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+fn meshd_words(service: &Service, admin: SocketAddr) -> Vec<String> {
+    let words = format!(
+        "run --sidecar-for {} --http-addr {HTTP_API} --admin-bind {admin}",
+        service.name
+    );
+    words.split_whitespace().map(str::to_owned).collect()
+}
