@@ -1,0 +1,138 @@
+//! Certificates of Connect's CA: a service's leaf, and the roots that others' leaves chain to.
+
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{secret::Secret, wire::nullable};
+
+/// A service's certificate and key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Leaf {
+    /// The serial number, hexadecimal with colons.
+    #[serde(rename = "SerialNumber")]
+    pub serial_number: String,
+    /// The leaf, followed by intermediates; PEM.
+    #[serde(rename = "CertPEM")]
+    pub certificate_pem: String,
+    /// The private key; PEM, in SEC 1 or PKCS #8.
+    #[serde(rename = "PrivateKeyPEM")]
+    pub private_key_pem: Secret,
+    /// The service's name.
+    #[serde(rename = "Service")]
+    pub service: String,
+    /// The SPIFFE ID in the certificate.
+    #[serde(rename = "ServiceURI")]
+    pub service_uri: String,
+    /// The namespace (Enterprise), else empty.
+    #[serde(rename = "Namespace")]
+    pub namespace: String,
+    /// Start of validity; RFC 3339.
+    #[serde(rename = "ValidAfter")]
+    pub valid_after: String,
+    /// End of validity; RFC 3339.
+    #[serde(rename = "ValidBefore")]
+    pub valid_before: String,
+}
+
+impl Leaf {
+    /// Start of validity, when it can be read.
+    #[must_use]
+    pub fn starts(&self) -> Option<SystemTime> {
+        rfc3339(&self.valid_after)
+    }
+
+    /// End of validity, when it can be read.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        rfc3339(&self.valid_before)
+    }
+}
+
+/// All roots that leaves of this cluster may chain to; several while the CA rotates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Roots {
+    /// The root that signs now.
+    #[serde(rename = "ActiveRootID")]
+    pub active_root_id: String,
+    /// Host of every SPIFFE ID, and the tail of SNI: `<cluster id>.consul`.
+    #[serde(rename = "TrustDomain")]
+    pub trust_domain: String,
+    /// All of them are to be trusted.
+    #[serde(rename = "Roots", deserialize_with = "nullable")]
+    pub roots: Vec<Root>,
+}
+
+/// One root of the CA.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Root {
+    /// Its fingerprint, hexadecimal with colons.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The key that signs with it, hexadecimal with colons.
+    #[serde(rename = "SigningKeyID")]
+    pub signing_key_id: String,
+    /// The trust domain's ID, without the domain.
+    pub external_trust_domain: String,
+    /// Start of validity; RFC 3339.
+    pub not_before: String,
+    /// End of validity; RFC 3339.
+    pub not_after: String,
+    /// The certificate; PEM.
+    pub root_cert: String,
+    /// Certificates between root and leaves; PEM.
+    #[serde(deserialize_with = "nullable")]
+    pub intermediate_certs: Vec<String>,
+    /// Whether it signs now.
+    pub active: bool,
+    /// `ec` or `rsa`.
+    pub private_key_type: String,
+    /// Bits of its key.
+    pub private_key_bits: u32,
+}
+
+impl Root {
+    /// End of validity, when it can be read.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        rfc3339(&self.not_after)
+    }
+}
+
+fn rfc3339(text: &str) -> Option<SystemTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn validity_is_read() {
+        let leaf = Leaf {
+            valid_before: "1970-01-02T00:00:01Z".to_owned(),
+            ..Leaf::default()
+        };
+        assert_eq!(
+            leaf.expires(),
+            Some(UNIX_EPOCH + Duration::from_secs(86_401))
+        );
+        assert_eq!(leaf.starts(), None);
+    }
+
+    #[test]
+    fn debug_hides_the_private_key() {
+        let json = r#"{"PrivateKeyPEM": "-----BEGIN EC PRIVATE KEY-----"}"#;
+        let leaf: Leaf = serde_json::from_str(json).unwrap();
+        assert!(leaf.private_key_pem.expose().starts_with("-----BEGIN"));
+        assert!(!format!("{leaf:?}").contains("BEGIN"));
+    }
+}

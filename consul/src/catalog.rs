@@ -1,0 +1,108 @@
+//! The catalog: what exists, whether healthy or not.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::{
+    agent::{Proxy, ServiceKind, TaggedAddress, Weights},
+    client::{Call, Client},
+    query::Query,
+    wire::nullable,
+};
+
+impl Client {
+    /// All services of a datacenter with their tags (`GET /v1/catalog/services`). Blocks.
+    #[must_use]
+    pub fn catalog_services(&self) -> Query<BTreeMap<String, Vec<String>>> {
+        Query::new(
+            self,
+            Call::get("list services", ["v1", "catalog", "services"]),
+        )
+    }
+
+    /// All instances of a service (`GET /v1/catalog/service/:service`). Blocks.
+    #[must_use]
+    pub fn catalog_service(&self, service: &str) -> Query<Vec<CatalogService>> {
+        let path = ["v1", "catalog", "service", service];
+        Query::new(self, Call::get("list catalog instances", path))
+    }
+
+    /// All nodes of a datacenter (`GET /v1/catalog/nodes`). Blocks.
+    #[must_use]
+    pub fn catalog_nodes(&self) -> Query<Vec<Node>> {
+        Query::new(self, Call::get("list nodes", ["v1", "catalog", "nodes"]))
+    }
+
+    /// All known datacenters, nearest first (`GET /v1/catalog/datacenters`). Doesn't block: a
+    /// watch polls.
+    #[must_use]
+    pub fn datacenters(&self) -> Query<Vec<String>> {
+        Query::new(
+            self,
+            Call::get("list datacenters", ["v1", "catalog", "datacenters"]),
+        )
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Node {
+    /// Its ID.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Its name.
+    pub node: String,
+    /// Its address.
+    pub address: String,
+    /// Its datacenter.
+    pub datacenter: String,
+    /// Its addresses by network: `lan`, `wan`, …
+    #[serde(deserialize_with = "nullable")]
+    pub tagged_addresses: BTreeMap<String, String>,
+    /// Its metadata.
+    #[serde(deserialize_with = "nullable")]
+    pub meta: BTreeMap<String, String>,
+}
+
+/// One instance of a service together with its node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CatalogService {
+    /// The node's name.
+    pub node: String,
+    /// The node's address.
+    pub address: String,
+    /// The datacenter.
+    pub datacenter: String,
+    /// The node's metadata.
+    #[serde(deserialize_with = "nullable")]
+    pub node_meta: BTreeMap<String, String>,
+    /// What the instance is.
+    pub service_kind: ServiceKind,
+    /// The instance's ID.
+    #[serde(rename = "ServiceID")]
+    pub service_id: String,
+    /// The service's name.
+    pub service_name: String,
+    /// The instance's tags.
+    #[serde(deserialize_with = "nullable")]
+    pub service_tags: Vec<String>,
+    /// The instance's address; empty is the node's.
+    pub service_address: String,
+    /// The instance's port.
+    pub service_port: u16,
+    /// Other addresses.
+    #[serde(deserialize_with = "nullable")]
+    pub service_tagged_addresses: BTreeMap<String, TaggedAddress>,
+    /// The instance's metadata.
+    #[serde(deserialize_with = "nullable")]
+    pub service_meta: BTreeMap<String, String>,
+    /// The instance's weights.
+    #[serde(deserialize_with = "nullable")]
+    pub service_weights: Weights,
+    /// The proxy's settings.
+    #[serde(deserialize_with = "nullable")]
+    pub service_proxy: Option<Proxy>,
+}

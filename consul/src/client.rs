@@ -1,0 +1,450 @@
+//! The client: one agent, one connection pool, and how a request is put on the wire.
+
+use std::{io, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use serde::{Serialize, de::DeserializeOwned};
+use url::Url;
+
+use crate::{
+    address::Address,
+    config::ClientConfig,
+    error::{ConfigError, Endpoint, Error},
+    query::Meta,
+    secret::TokenSource,
+};
+
+/// A Consul agent, spoken to over HTTP. Clones share connections and are cheap.
+///
+/// Over plain HTTP or a unix socket, every blocking query pins one connection, and an agent
+/// allows 200 of them to a client address unless `limits.http_max_conns_per_client` is raised.
+/// Over `https://` all requests share one HTTP/2 connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    http: reqwest::Client,
+    base: Url,
+    tokens: TokenSource,
+    config: ClientConfig,
+}
+
+impl Client {
+    /// Builds a client. Nothing is sent yet, but files are read: certificates once, the token's
+    /// for every request.
+    pub fn new(config: ClientConfig) -> Result<Self, Error> {
+        let tls = config.tls.build(config.address.is_tls())?;
+        let mut http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            // An agent doesn't redirect, and a redirect would take the token along.
+            .redirect(reqwest::redirect::Policy::none())
+            // The way to the local agent doesn't lead through a proxy.
+            .no_proxy()
+            .connect_timeout(config.limits.connect)
+            // A blocking query is silent for minutes: these find out that the host is gone.
+            .tcp_keepalive(KEEPALIVE)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .http2_keep_alive_timeout(KEEPALIVE)
+            .user_agent(concat!(
+                env!("CARGO_PKG_NAME"),
+                "/",
+                env!("CARGO_PKG_VERSION")
+            ));
+        let base = match &config.address {
+            Address::Unix(path) => {
+                http = http.unix_socket(path.as_path());
+                plain_base()?
+            }
+            Address::Url(url) => {
+                let mut url = url.clone();
+                if let (true, Some(name)) = (config.address.is_tls(), config.tls.dns_name()?) {
+                    http = http.dns_resolver(Arc::new(Alias::of(&url, name)));
+                    set_host(&mut url, name)?;
+                }
+                url
+            }
+        };
+        let http = http.build().map_err(|e| ConfigError::Http(Box::new(e)))?;
+        let tokens = TokenSource::new(config.token.clone())?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                http,
+                base,
+                tokens,
+                config,
+            }),
+        })
+    }
+
+    /// The settings that the client was built from.
+    #[must_use]
+    pub fn config(&self) -> &ClientConfig {
+        &self.shared.config
+    }
+
+    /// Sends `call`, takes the answer whole, and turns a status other than 200 into an error;
+    /// a 404 only when the caller has no use for it.
+    pub(crate) async fn send(&self, call: &Call, waiting: Duration) -> Result<Answer, Error> {
+        let endpoint = call.endpoint();
+        let limit = self.shared.config.limits.request + waiting;
+        let request = self.request(call, limit).await?;
+        let failed = |e| Error::transport(endpoint.clone(), e, limit);
+        let response = self.shared.http.execute(request).await.map_err(failed)?;
+        let status = response.status();
+        let meta = Meta::read(response.headers());
+        if status != StatusCode::OK && !(call.may_be_absent && status == StatusCode::NOT_FOUND) {
+            let excerpt = excerpt(response).await;
+            return Err(Error::Status {
+                endpoint,
+                status,
+                excerpt,
+                index: meta.index,
+            });
+        }
+        let body = self.body(response, &endpoint, limit).await?;
+        Ok(Answer {
+            absent: status == StatusCode::NOT_FOUND,
+            meta,
+            body,
+        })
+    }
+
+    /// Sends `call` and reads its answer as JSON.
+    pub(crate) async fn send_for<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
+        let answer = self.send(call, Duration::ZERO).await?;
+        serde_json::from_slice(&answer.body).map_err(|e| Error::Decode {
+            endpoint: call.endpoint(),
+            source: Box::new(e),
+        })
+    }
+
+    /// Sends `call` and has no use for what the answer says beyond its status.
+    pub(crate) async fn send_unit(&self, call: &Call) -> Result<(), Error> {
+        self.send(call, Duration::ZERO).await.map(drop)
+    }
+
+    async fn request(&self, call: &Call, limit: Duration) -> Result<reqwest::Request, Error> {
+        let Shared {
+            http,
+            base,
+            tokens,
+            config,
+        } = &*self.shared;
+        let unwritable = |source| Error::Encode {
+            endpoint: call.endpoint(),
+            source,
+        };
+        let mut url = base.clone();
+        call.extend(&mut url, config)
+            .map_err(|e| unwritable(Box::new(e)))?;
+        let mut request = http.request(call.method.clone(), url).timeout(limit);
+        if let Some(token) = tokens.current().await {
+            let mut value =
+                HeaderValue::from_str(token.expose()).map_err(|e| unwritable(Box::new(e)))?;
+            value.set_sensitive(true);
+            request = request.header("x-consul-token", value);
+        }
+        if let Some(auth) = &config.auth {
+            request = request.basic_auth(&auth.user, auth.password.as_ref().map(|p| p.expose()));
+        }
+        if let Some(body) = &call.body {
+            let body = body
+                .as_ref()
+                .map_err(|e| unwritable(e.to_string().into()))?;
+            request = request
+                .header(header::CONTENT_TYPE, call.media_type)
+                .body(body.clone());
+        }
+        request
+            .build()
+            .map_err(|e| unwritable(Box::new(e.without_url())))
+    }
+
+    async fn body(
+        &self,
+        mut response: reqwest::Response,
+        endpoint: &Endpoint,
+        time_limit: Duration,
+    ) -> Result<Vec<u8>, Error> {
+        let limit = self.shared.config.limits.response_body;
+        let too_large = || Error::TooLarge {
+            endpoint: endpoint.clone(),
+            limit,
+        };
+        if response
+            .content_length()
+            .is_some_and(|length| length > limit as u64)
+        {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        let failed = |e| Error::transport(endpoint.clone(), e, time_limit);
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// Silence on a connection before it is probed, and between probes. 15 s: a vanished agent host
+/// is noticed well before the default waiting time of a watch is over.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// One request, as data: a watch sends it again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    operation: &'static str,
+    method: Method,
+    /// Unescaped path segments.
+    path: Vec<String>,
+    parameters: Vec<(&'static str, String)>,
+    /// The body, or why there is none: reported when the call is sent.
+    body: Option<Result<Vec<u8>, Arc<serde_json::Error>>>,
+    media_type: &'static str,
+    /// A 404 is an answer: the object isn't there.
+    pub(crate) may_be_absent: bool,
+}
+
+impl Call {
+    pub(crate) fn new<'a>(
+        operation: &'static str,
+        method: Method,
+        path: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self {
+            operation,
+            method,
+            path: path.into_iter().map(ToOwned::to_owned).collect(),
+            parameters: Vec::new(),
+            body: None,
+            media_type: "application/json",
+            may_be_absent: false,
+        }
+    }
+
+    pub(crate) fn get<'a>(
+        operation: &'static str,
+        path: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::new(operation, Method::GET, path)
+    }
+
+    pub(crate) fn put<'a>(
+        operation: &'static str,
+        path: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::new(operation, Method::PUT, path)
+    }
+
+    pub(crate) fn delete<'a>(
+        operation: &'static str,
+        path: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self::new(operation, Method::DELETE, path)
+    }
+
+    /// Adds a parameter; a later one of the same name wins.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.parameters.retain(|(existing, _)| *existing != name);
+        self.also(name, value)
+    }
+
+    /// Adds a parameter beside others of its name.
+    pub(crate) fn also(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.parameters.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn json(mut self, body: &impl Serialize) -> Self {
+        self.body = Some(serde_json::to_vec(body).map_err(Arc::new));
+        self
+    }
+
+    pub(crate) fn bytes(mut self, body: Vec<u8>) -> Self {
+        self.media_type = "application/octet-stream";
+        self.body = Some(Ok(body));
+        self
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            operation: self.operation,
+            path: format!("/{}", self.path.join("/")),
+        }
+    }
+
+    /// Writes path and parameters onto the agent's address.
+    fn extend(&self, url: &mut Url, config: &ClientConfig) -> Result<(), io::Error> {
+        // The URL syntax drops these segments even when escaped, which would ask for another path.
+        if self
+            .path
+            .iter()
+            .any(|segment| segment == "." || segment == "..")
+        {
+            return Err(io::Error::other("`.` and `..` cannot be path segments"));
+        }
+        url.path_segments_mut()
+            .map_err(|()| io::Error::other("the agent's address has no path"))?
+            .pop_if_empty()
+            .extend(&self.path);
+        let mut pairs = url.query_pairs_mut();
+        for (name, value) in &self.parameters {
+            pairs.append_pair(name, value);
+        }
+        let defaults = [
+            ("dc", &config.datacenter),
+            ("ns", &config.namespace),
+            ("partition", &config.partition),
+        ];
+        for (name, default) in defaults {
+            if let (Some(value), false) = (default, self.parameters.iter().any(|(n, _)| *n == name))
+            {
+                pairs.append_pair(name, value);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An answer, taken whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The agent said 404 and the caller can live with it.
+    pub(crate) absent: bool,
+    pub(crate) meta: Meta,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The start of an error's body, fit for one log line.
+async fn excerpt(mut response: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    // A body that breaks off is no reason to lose the status: what came is shown.
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() >= Error::EXCERPT {
+            break;
+        }
+    }
+    bytes.truncate(Error::EXCERPT);
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// The URL of requests over a unix socket, where the host has no meaning.
+fn plain_base() -> Result<Url, ConfigError> {
+    let address = "http://localhost";
+    Url::parse(address).map_err(|e| ConfigError::Address {
+        address: address.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+/// Puts the certificate's name into the URL, for SNI and verification to use it.
+fn set_host(url: &mut Url, name: &str) -> Result<(), ConfigError> {
+    let address = url.to_string();
+    url.set_host(Some(name)).map_err(|e| ConfigError::Address {
+        address,
+        reason: e.to_string(),
+    })
+}
+
+/// Resolves every name to the agent's own host, because the URL holds the certificate's name.
+struct Alias {
+    host: String,
+}
+
+impl Alias {
+    fn of(url: &Url, name: &str) -> Self {
+        // Brackets belong to the URL's form of an IPv6 address, not to the address.
+        let host = url.host_str().unwrap_or(name);
+        Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+        }
+    }
+}
+
+impl Resolve for Alias {
+    fn resolve(&self, _name: Name) -> Resolving {
+        let host = self.host.clone();
+        Box::pin(async move {
+            // Port 0 stands for the URL's port.
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
+}
+
+/// A header as text, when it is text.
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(call: &Call, base: &str, config: &ClientConfig) -> Result<String, io::Error> {
+        let mut url = Url::parse(base).unwrap();
+        call.extend(&mut url, config).map(|()| url.to_string())
+    }
+
+    fn config() -> ClientConfig {
+        ClientConfig::new(Address::parse(Address::DEFAULT, false).unwrap())
+    }
+
+    #[test]
+    fn names_are_escaped_and_prefix_is_kept() {
+        let call = Call::get("read", ["v1", "agent", "service", "a b/c?d"]).with("index", "1");
+        let url = written(&call, "http://a/consul", &config()).unwrap();
+        assert_eq!(
+            url,
+            "http://a/consul/v1/agent/service/a%20b%2Fc%3Fd?index=1"
+        );
+    }
+
+    #[test]
+    fn key_with_trailing_slash_keeps_it() {
+        let call = Call::get("read", ["v1", "kv", "folder", ""]);
+        assert!(
+            written(&call, "http://a", &config())
+                .unwrap()
+                .starts_with("http://a/v1/kv/folder/")
+        );
+    }
+
+    #[test]
+    fn dots_cannot_climb_to_another_path() {
+        let call = Call::get("read", ["v1", "agent", "service", ".."]);
+        written(&call, "http://a", &config()).unwrap_err();
+    }
+
+    #[test]
+    fn request_wins_over_the_clients_datacenter() {
+        let config = ClientConfig {
+            datacenter: Some("dc1".to_owned()),
+            ..config()
+        };
+        let call = Call::get("read", ["v1"]);
+        assert!(
+            written(&call, "http://a", &config)
+                .unwrap()
+                .ends_with("?dc=dc1")
+        );
+        let call = call.with("dc", "dc2");
+        assert!(
+            written(&call, "http://a", &config)
+                .unwrap()
+                .ends_with("?dc=dc2")
+        );
+    }
+}
