@@ -1,1 +1,3 @@
-//! dataplane
+//! The shared Pingora library that moves bytes.
+
+pub mod admin;
