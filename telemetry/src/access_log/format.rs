@@ -1,0 +1,344 @@
+//! From a record to a line, in the writer's thread.
+//!
+//! A line is one line whatever a client sends: JSON escapes control characters
+//! by its grammar, and the text form escapes them here.
+
+use std::fmt::Write;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{AccessLogFormat, AccessRecord};
+use crate::text::Text;
+
+/// Renders records one way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Formatter {
+    pub(super) format: AccessLogFormat,
+    /// Whether queries are shown.
+    pub(super) query: bool,
+}
+
+impl Formatter {
+    /// Appends the record's line, its newline included.
+    ///
+    /// # Errors
+    /// JSON that can't be made; the line is left unfinished then.
+    pub(super) fn append(self, record: &AccessRecord, lines: &mut Vec<u8>) -> io::Result<()> {
+        let line = Line::new(record, self.query);
+        match self.format {
+            AccessLogFormat::Json => serde_json::to_writer(&mut *lines, &line)?,
+            AccessLogFormat::Text => lines.extend_from_slice(line.text().as_bytes()),
+        }
+        lines.push(b'\n');
+        Ok(())
+    }
+}
+
+/// The fields in the order in which they are written. Their names are promised.
+#[derive(Serialize)]
+struct Line<'r> {
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'r Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'r Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_identity: Option<&'r Text>,
+    listener: &'r str,
+    protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'r Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'r Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'r Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    duration_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_duration_seconds: Option<f64>,
+    bytes_in: u64,
+    bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<&'r Text>,
+    tries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'r Text>,
+}
+
+impl<'r> Line<'r> {
+    fn new(record: &'r AccessRecord, query: bool) -> Self {
+        Self {
+            time: timestamp(record.time),
+            request_id: record.request_id.as_ref(),
+            trace_id: record.trace.map(|trace| trace.trace_id_hex().to_string()),
+            client: record.client.as_ref(),
+            peer_identity: record.peer_identity.as_ref(),
+            listener: &record.listener,
+            protocol: record.protocol.as_str(),
+            method: record.method.as_ref().map(http::Method::as_str),
+            host: record.host.as_ref(),
+            path: record.path.as_ref(),
+            query: record.query.as_ref().filter(|_| query),
+            status: record.status,
+            outcome: record.outcome,
+            duration_seconds: seconds(record.duration),
+            upstream_duration_seconds: record.upstream_duration.map(seconds),
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+            route: record.route.as_deref(),
+            cluster: record.cluster.as_deref(),
+            endpoint: record.endpoint.as_ref(),
+            tries: record.tries,
+            user_agent: record.user_agent.as_ref(),
+        }
+    }
+
+    /// `time client "METHOD path protocol" status in out seconds key=value …`,
+    /// a dash for what is absent.
+    fn text(&self) -> String {
+        let mut line = TextLine(String::with_capacity(256));
+        line.word(&self.time);
+        line.rendered(self.client);
+        line.request(self);
+        line.word(
+            &self
+                .status
+                .map_or_else(|| "-".to_owned(), |status| status.to_string()),
+        );
+        line.word(&self.bytes_in.to_string());
+        line.word(&self.bytes_out.to_string());
+        line.word(&self.duration_seconds.to_string());
+        line.pair("listener", Some(self.listener));
+        line.pair("route", self.route);
+        line.pair("cluster", self.cluster);
+        line.rendered_pair("endpoint", self.endpoint);
+        line.pair("tries", Some(&self.tries.to_string()));
+        let upstream = self.upstream_duration_seconds.map(|s| s.to_string());
+        line.pair("upstream", upstream.as_deref());
+        line.pair("outcome", self.outcome);
+        line.rendered_pair("host", self.host);
+        line.rendered_pair("peer", self.peer_identity);
+        line.rendered_pair("request_id", self.request_id);
+        line.pair("trace_id", self.trace_id.as_deref());
+        line.rendered_pair("user_agent", self.user_agent);
+        line.0
+    }
+}
+
+/// A line of text in the making: words with one space between them.
+struct TextLine(String);
+
+impl TextLine {
+    fn word(&mut self, word: &str) {
+        if !self.0.is_empty() {
+            self.0.push(' ');
+        }
+        self.0.push_str(word);
+    }
+
+    fn rendered(&mut self, text: Option<&Text>) {
+        match text {
+            Some(text) => self.word(&quoted_if_needed(&text.render())),
+            None => self.word("-"),
+        }
+    }
+
+    fn request(&mut self, line: &Line<'_>) {
+        let mut request = String::new();
+        if let Some(method) = line.method {
+            request.push_str(method);
+            request.push(' ');
+        }
+        if let Some(path) = line.path {
+            request.push_str(&path.render());
+            if let Some(query) = line.query {
+                request.push('?');
+                request.push_str(&query.render());
+            }
+            request.push(' ');
+        }
+        request.push_str(line.protocol);
+        self.word(&quoted(&request));
+    }
+
+    fn pair(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.word(key);
+            self.0.push('=');
+            self.0.push_str(&quoted_if_needed(value));
+        }
+    }
+
+    fn rendered_pair(&mut self, key: &str, value: Option<&Text>) {
+        if let Some(value) = value {
+            self.pair(key, Some(&value.render()));
+        }
+    }
+}
+
+fn quoted_if_needed(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/@[]+%".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        quoted(text)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            // U+2028 and U+2029 end a line too, for some readers.
+            '\u{2028}' | '\u{2029}' => quoted.extend(character.escape_unicode()),
+            _ if character.is_control() => quoted.extend(character.escape_unicode()),
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Seconds to the microsecond; more would be noise.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
+/// RFC 3339 in UTC, with microseconds.
+fn timestamp(time: SystemTime) -> String {
+    let utc = OffsetDateTime::from(time);
+    let mut text = String::with_capacity(27);
+    // Writing into a string can't fail.
+    let _ = write!(
+        text,
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        utc.year(),
+        u8::from(utc.month()),
+        utc.day(),
+        utc.hour(),
+        utc.minute(),
+        utc.second(),
+        utc.microsecond()
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access_log::Protocol;
+    use http::{HeaderValue, Method};
+
+    fn record() -> AccessRecord {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_123);
+        let mut record = AccessRecord::new(time, "public".into(), Protocol::Http11);
+        record.method = Some(Method::GET);
+        record.path = Some(Text::Static("/orders"));
+        record.query = Some(Text::Static("token=secret"));
+        record.client = Some(Text::Address("192.0.2.1:1234".parse().unwrap()));
+        record.status = Some(200);
+        record.duration = Duration::from_nanos(1_234_567);
+        record.bytes_out = 12;
+        record.tries = 1;
+        record
+    }
+
+    fn line(record: &AccessRecord, format: AccessLogFormat, query: bool) -> String {
+        let mut bytes = Vec::new();
+        let formatter = Formatter { format, query };
+        formatter.append(record, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn writes_json_fields_by_their_promised_names() {
+        let line = line(&record(), AccessLogFormat::Json, false);
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.000123Z","client":"192.0.2.1:1234","#,
+                r#""listener":"public","protocol":"HTTP/1.1","method":"GET","path":"/orders","#,
+                r#""status":200,"duration_seconds":0.001235,"bytes_in":0,"bytes_out":12,"#,
+                r#""tries":1}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn writes_text() {
+        let line = line(&record(), AccessLogFormat::Text, false);
+        assert_eq!(
+            line,
+            "2023-11-14T22:13:20.000123Z 192.0.2.1:1234 \"GET /orders HTTP/1.1\" \
+             200 0 12 0.001235 listener=public tries=1\n"
+        );
+    }
+
+    #[test]
+    fn shows_the_query_only_on_demand() {
+        for format in [AccessLogFormat::Json, AccessLogFormat::Text] {
+            assert!(!line(&record(), format, false).contains("secret"));
+            assert!(line(&record(), format, true).contains("token=secret"));
+        }
+    }
+
+    #[test]
+    fn stays_one_valid_line_for_hostile_values() {
+        let hostile: [&[u8]; 5] = [
+            b"\"}\t{\"status\":200",
+            b"\\\" outcome=ok",
+            b"\xff\xfe\x80",
+            "\u{2028}\u{85}".as_bytes(),
+            b"",
+        ];
+        for bytes in hostile {
+            let value = Text::Header(HeaderValue::from_bytes(bytes).unwrap());
+            let mut record = record();
+            record.user_agent = Some(value.clone());
+            record.host = Some(value.clone());
+            // A path may hold what a header can't.
+            record.path = Some(format!("{}\n\u{1b}[2J\0", value.render()).into());
+
+            let json = line(&record, AccessLogFormat::Json, true);
+            assert_eq!(json.matches('\n').count(), 1, "{json:?}");
+            let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(parsed["user_agent"], *value.render());
+            assert_eq!(parsed["status"], 200);
+
+            let text = line(&record, AccessLogFormat::Text, true);
+            assert!(text.ends_with('\n'), "{text:?}");
+            assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+            assert!(!text.contains('\u{2028}'), "{text:?}");
+            assert!(!text.contains(" outcome=ok "), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn describes_a_tcp_connection_without_a_request() {
+        let mut record = AccessRecord::new(SystemTime::UNIX_EPOCH, "db".into(), Protocol::Tcp);
+        record.outcome = Some("denied");
+        let text = line(&record, AccessLogFormat::Text, false);
+        assert!(
+            text.starts_with("1970-01-01T00:00:00.000000Z - \"TCP\" - 0 0 0 listener=db"),
+            "{text}"
+        );
+        assert!(text.contains("outcome=denied"), "{text}");
+    }
+}

@@ -1,0 +1,117 @@
+//! What a route counts: requests that were received.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntGauge, IntGaugeVec};
+
+use super::Open;
+use super::family::Families;
+use super::scope::{Handle, Key, OTHER};
+use super::status::StatusCounters;
+use super::words::{Direction, Word};
+
+/// The labels of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RouteLabels {
+    /// Which way the traffic goes.
+    pub direction: Direction,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The cluster's name; empty for a route that answers by itself.
+    pub cluster: Arc<str>,
+}
+
+impl RouteLabels {
+    fn values(&self) -> [&str; 4] {
+        [
+            self.direction.as_str(),
+            &self.listener,
+            &self.route,
+            &self.cluster,
+        ]
+    }
+}
+
+impl Key for RouteLabels {
+    fn other() -> Self {
+        let other: Arc<str> = OTHER.into();
+        Self {
+            // There is no fourth direction, and three kinds of `other` would be
+            // three times the bound.
+            direction: Direction::Edge,
+            listener: Arc::clone(&other),
+            route: Arc::clone(&other),
+            cluster: other,
+        }
+    }
+}
+
+/// The handles of a route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    labels: RouteLabels,
+    requests: StatusCounters,
+    duration: Histogram,
+    active: IntGauge,
+    request_size: Histogram,
+    response_size: Histogram,
+    families: RouteFamilies,
+}
+
+/// Kept to remove the series again.
+#[derive(Debug)]
+struct RouteFamilies {
+    histograms: [HistogramVec; 3],
+    active: IntGaugeVec,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(families: &Families, labels: &RouteLabels) -> Self {
+        let values = labels.values();
+        Self {
+            requests: StatusCounters::new(&families.server_requests, &values),
+            duration: families.server_duration.with_label_values(&values),
+            active: families.server_active.with_label_values(&values),
+            request_size: families.server_request_size.with_label_values(&values),
+            response_size: families.server_response_size.with_label_values(&values),
+            families: RouteFamilies {
+                histograms: [
+                    families.server_duration.clone(),
+                    families.server_request_size.clone(),
+                    families.server_response_size.clone(),
+                ],
+                active: families.server_active.clone(),
+            },
+            labels: labels.clone(),
+        }
+    }
+
+    /// Counts a request as in flight until the result is dropped.
+    pub fn begin(self: &Arc<Self>) -> Open {
+        Open::new(&self.active, self)
+    }
+
+    /// Counts a finished request: the status that the client was sent, the time
+    /// from head to last byte, the bytes of body in and out.
+    pub fn finished(&self, status: u16, duration: Duration, body_in: u64, body_out: u64) {
+        self.requests.of(status).inc();
+        self.duration.observe(duration.as_secs_f64());
+        self.request_size.observe(body_in as f64);
+        self.response_size.observe(body_out as f64);
+    }
+}
+
+impl Handle for RouteMetrics {
+    fn forget(&self) {
+        let labels = self.labels.values();
+        self.requests.forget();
+        // Each fails only for a series that is not there, which is what is wanted.
+        for family in &self.families.histograms {
+            let _ = family.remove_label_values(&labels);
+        }
+        let _ = self.families.active.remove_label_values(&labels);
+    }
+}
