@@ -3,5 +3,26 @@
 /// The rules of the workspace: arrows between crates, file shapes, licences.
 mod tidy;
 
+/// The README's walk-through does what it says.
+mod readme;
+
+/// The edge gateway on a file: routes, reload, validation.
+mod gateway;
+
 /// Meridian and Envoy at either end of a mesh connection.
 mod interop;
+
+/// Whom a sidecar talks to: one certificate, and no other.
+mod identity;
+
+/// Rotations, outages, changes and departures cost no request.
+mod zero_loss;
+
+/// How a proxy leaves.
+mod drain;
+
+/// The operator's view, with Consul there and away.
+mod admin;
+
+/// What an idle sidecar costs.
+mod memory;

@@ -65,7 +65,7 @@ impl Consul {
                 .is_some_and(|id| !id.is_empty());
             (known && signed)
                 .then_some(())
-                .ok_or("no node or no root yet".to_owned())
+                .ok_or_else(|| "no node or no root yet".to_owned())
         })
         .await;
     }
@@ -154,7 +154,7 @@ impl Consul {
                 let found = found.as_array().map_or(0, Vec::len);
                 (found == count)
                     .then_some(())
-                    .ok_or(format!("{found} passing"))
+                    .ok_or_else(|| format!("{found} passing"))
             },
         )
         .await;

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::admin::Admin;
+use crate::consul::HTTP_API;
 use crate::process::Process;
 use crate::tools;
 use crate::wait;
@@ -74,4 +75,50 @@ pub fn validate(file: &Path) -> Output {
         .arg(file)
         .output()
         .expect("`gateway validate` runs")
+}
+
+/// One listener, everything to one origin.
+pub fn static_configuration(port: u16, origin: SocketAddr) -> String {
+    format!(
+        "\
+version: edge/v1
+listeners:
+- {{name: main, address: 127.0.0.1, port: {port}, protocol: HTTP}}
+backends:
+- name: origin
+  discovery: {{static: {{endpoints: [\"{origin}\"]}}}}
+routes:
+- name: everything
+  parentRefs: [{{name: main}}]
+  rules:
+  - backendRefs: [{{name: origin}}]
+"
+    )
+}
+
+/// One listener, everything to a service through the mesh. The gateway goes by
+/// the name `edge` there. `more` are ports of further listeners.
+pub fn mesh_configuration(port: u16, service: &str, more: &[u16]) -> String {
+    let extra: String = more
+        .iter()
+        .map(|port| {
+            format!("- {{name: extra-{port}, address: 127.0.0.1, port: {port}, protocol: HTTP}}\n")
+        })
+        .collect();
+    format!(
+        "\
+version: edge/v1
+consul: {{address: {HTTP_API}, service: edge}}
+listeners:
+- {{name: main, address: 127.0.0.1, port: {port}, protocol: HTTP}}
+{extra}backends:
+- name: {service}
+  discovery: {{consul: {{service: {service}, mesh: true}}}}
+routes:
+- name: everything
+  parentRefs: [{{name: main}}]
+  rules:
+  - backendRefs: [{{name: {service}}}]
+"
+    )
 }

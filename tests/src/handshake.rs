@@ -11,10 +11,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 use crate::certs::Identity;
 use crate::client::Error;
@@ -62,38 +64,70 @@ pub async fn answer(
     Ok(buffer)
 }
 
+/// Serial number of the certificate that a mesh listener presents, in hexadecimal.
+///
+/// # Errors
+/// When there is no listener, or no TLS on it.
+pub async fn serial(address: SocketAddr) -> Result<String, Error> {
+    presented(address, |leaf| leaf.raw_serial_as_string()).await
+}
+
+/// Key of the authority that signed what a mesh listener presents, in hexadecimal.
+/// Tells two roots of one name apart.
+///
+/// # Errors
+/// When there is no listener, or no TLS on it.
+pub async fn issuer(address: SocketAddr) -> Result<String, Error> {
+    presented(address, |leaf| {
+        let keys =
+            leaf.iter_extensions()
+                .filter_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.clone(),
+                    _ => None,
+                });
+        keys.map(|key| format!("{key:x}")).collect()
+    })
+    .await
+}
+
+async fn presented<T>(
+    address: SocketAddr,
+    read: impl FnOnce(&X509Certificate<'_>) -> T,
+) -> Result<T, Error> {
+    let stream = connect(address, None).await?;
+    let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates().unwrap_or_default();
+    let leaf = chain.first().ok_or("no certificate")?;
+    let (_, leaf) = X509Certificate::from_der(leaf)?;
+    Ok(read(&leaf))
+}
+
 /// A server that presents an identity of the test's choice, as the sidecar of a
 /// service might. Answers every connection with `greeting`. Ends when dropped.
 #[derive(Debug)]
 pub struct Impostor {
+    identity: watch::Sender<Identity>,
     acceptor: JoinHandle<()>,
 }
 
 impl Impostor {
     /// Starts the server.
     pub async fn start(address: SocketAddr, identity: Identity, greeting: &'static [u8]) -> Self {
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| {
-                builder
-                    .with_no_client_auth()
-                    .with_single_cert(identity.chain, identity.key)
-            })
-            .expect("a certificate with its key");
         let listener = TcpListener::bind(address).await.expect("a port");
-        let tls = TlsAcceptor::from(Arc::new(config));
+        let (identity, presented) = watch::channel(identity);
         let acceptor = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let tls = tls.clone();
-                tokio::spawn(async move {
-                    // The proxy under test is expected to break off.
-                    let mut stream = tls.accept(stream).await?;
-                    stream.write_all(greeting).await?;
-                    stream.shutdown().await
-                });
+                let tls = acceptor(presented.borrow().clone());
+                // The proxy under test is expected to break off.
+                tokio::spawn(async move { drop(greet(tls, stream, greeting).await) });
             }
         });
-        Self { acceptor }
+        Self { identity, acceptor }
+    }
+
+    /// Presents another identity from the next connection on.
+    pub fn present(&self, identity: Identity) {
+        self.identity.send_replace(identity);
     }
 }
 
@@ -101,6 +135,23 @@ impl Drop for Impostor {
     fn drop(&mut self) {
         self.acceptor.abort();
     }
+}
+
+fn acceptor(identity: Identity) -> TlsAcceptor {
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            let builder = builder.with_no_client_auth();
+            builder.with_single_cert(identity.chain, identity.key)
+        })
+        .expect("a certificate with its key");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn greet(tls: TlsAcceptor, stream: TcpStream, greeting: &[u8]) -> std::io::Result<()> {
+    let mut stream = tls.accept(stream).await?;
+    stream.write_all(greeting).await?;
+    stream.shutdown().await
 }
 
 /// Believes every server: it is the server's verdict that tests ask for.

@@ -241,17 +241,14 @@ impl Balancer {
     /// The ready gateways in turn; any of them when none is ready.
     fn choose(&self) -> &Target {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let ready: Vec<_> = self
-            .targets
-            .iter()
-            .filter(|target| target.ready.load(Ordering::Relaxed))
-            .collect();
-        let choice = if ready.is_empty() {
-            &self.targets[turn % self.targets.len()]
-        } else {
-            ready[turn % ready.len()]
-        };
-        choice
+        let ready = |target: &&Arc<Target>| target.ready.load(Ordering::Relaxed);
+        let count = self.targets.iter().filter(ready).count();
+        if count == 0 {
+            return &self.targets[turn % self.targets.len()];
+        }
+        let chosen = self.targets.iter().filter(ready).nth(turn % count);
+        // Another task may have marked one unready between the two looks.
+        chosen.unwrap_or(&self.targets[0])
     }
 }
 
@@ -283,4 +280,48 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::origin::Origin;
+    use crate::wait::{self, PATIENCE};
+
+    async fn load(path: &str, requests: u64) -> (Report, u64) {
+        let origins = [Origin::start("one", 0).await, Origin::start("two", 0).await];
+        // An origin says 200 to everything, `/ready` included.
+        let targets = origins
+            .iter()
+            .map(|origin| Target::new(origin.address(), Admin::new(origin.address())));
+        let plan = Plan {
+            rate: 200,
+            authority: "load.example".to_owned(),
+            path: path.to_owned(),
+        };
+        let load = Load::start(plan, targets.collect());
+        wait::holds("enough requests", PATIENCE, async || {
+            origins
+                .iter()
+                .all(|origin| origin.requests() > requests / 2)
+        })
+        .await;
+        let report = load.stop().await;
+        (report, origins.iter().map(Origin::requests).sum())
+    }
+
+    #[tokio::test]
+    async fn every_good_reply_is_counted() {
+        let (report, received) = load("/", 40).await;
+        assert_eq!((report.lost(), report.repeated), (0, 0), "{report:?}");
+        assert!(received >= report.sent, "the rest are readiness checks");
+        assert!(report.sent >= 20);
+    }
+
+    #[tokio::test]
+    async fn every_bad_reply_is_a_loss() {
+        let (report, _) = load("/?status=503", 40).await;
+        assert_eq!(report.lost(), report.sent);
+        assert_eq!(report.statuses[&503], report.sent);
+    }
 }
