@@ -1,3 +1,6 @@
 //! The shared Pingora library that moves bytes.
 
 pub mod admin;
+pub mod route;
+pub mod normalize;
+pub mod headers;

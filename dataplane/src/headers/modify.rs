@@ -1,0 +1,106 @@
+//! Applying what a route orders about headers.
+
+use meridian_model::route::HeaderModifier;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// Changes a request: removes, then sets, then adds.
+///
+/// # Errors
+/// When the header map would grow past the limit of the `http` crate.
+pub fn modify_request(
+    changes: &HeaderModifier,
+    request: &mut RequestHeader,
+) -> pingora_error::Result<()> {
+    for name in &changes.remove {
+        request.remove_header(name);
+    }
+    for (name, value) in &changes.set {
+        request.insert_header(name, value)?;
+    }
+    for (name, value) in &changes.add {
+        request.append_header(name, value)?;
+    }
+    Ok(())
+}
+
+/// As [`modify_request`], for a response.
+///
+/// # Errors
+/// See [`modify_request`].
+pub fn modify_response(
+    changes: &HeaderModifier,
+    response: &mut ResponseHeader,
+) -> pingora_error::Result<()> {
+    for name in &changes.remove {
+        response.remove_header(name);
+    }
+    for (name, value) in &changes.set {
+        response.insert_header(name, value)?;
+    }
+    for (name, value) in &changes.add {
+        response.append_header(name, value)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn changes() -> HeaderModifier {
+        let pair = |name: &'static str, value: &'static str| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        HeaderModifier {
+            remove: vec![
+                HeaderName::from_static("x-a"),
+                HeaderName::from_static("x-b"),
+            ],
+            set: vec![pair("x-b", "new"), pair("x-c", "new")],
+            add: vec![pair("x-c", "more")],
+        }
+    }
+
+    const EXPECTED: [(&str, &str); 3] = [("x-b", "new"), ("x-c", "new"), ("x-c", "more")];
+
+    #[test]
+    fn requests_lose_then_are_set_then_gain() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in [
+            ("X-A", "1"),
+            ("X-A", "2"),
+            ("X-B", "1"),
+            ("X-C", "1"),
+            ("X-C", "2"),
+        ] {
+            request.append_header(name, value).unwrap();
+        }
+        modify_request(&changes(), &mut request).unwrap();
+        let mut left: Vec<_> = request.headers.iter().collect();
+        left.sort_by_key(|(name, _)| name.as_str());
+        let left: Vec<_> = left
+            .into_iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(left, EXPECTED);
+        let mut wire = Vec::new();
+        request.header_to_h1_wire(&mut wire);
+        assert_eq!(wire.iter().filter(|byte| **byte == b'\n').count(), 3);
+    }
+
+    #[test]
+    fn responses_are_changed_alike() {
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [("x-a", "1"), ("x-c", "1")] {
+            response.append_header(name, value).unwrap();
+        }
+        modify_response(&changes(), &mut response).unwrap();
+        assert!(!response.headers.contains_key("x-a"));
+        let values: Vec<_> = response.headers.get_all("x-c").iter().collect();
+        assert_eq!(values, ["new", "more"]);
+    }
+}

@@ -1,0 +1,134 @@
+//! From a host name to the routes that may serve it.
+//!
+//! The most specific host wins, and there is no falling back to a less
+//! specific one when none of its routes matches: that is how Envoy picks a
+//! virtual host, and a route written for `*` can't reach into a host whose
+//! owner did not write it.
+
+use std::collections::HashMap;
+
+/// The host of an authority (`example.com:8080`, `[::1]:80`): without its
+/// port and without the trailing dot of a rooted name.
+pub fn host_of_authority(authority: &str) -> &str {
+    let host = match authority.rfind(':') {
+        // A colon inside brackets belongs to an IPv6 address.
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+/// Values by host: exact before wildcard, the longer wildcard before the shorter, `*` last.
+#[derive(Debug, Clone)]
+pub(super) struct HostMap<T> {
+    exact: HashMap<Box<str>, T>,
+    /// Keyed by what follows the star: `.example.com`.
+    suffixes: HashMap<Box<str>, T>,
+    any: Option<T>,
+}
+
+impl<T> HostMap<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            exact: HashMap::new(),
+            suffixes: HashMap::new(),
+            any: None,
+        }
+    }
+
+    /// Sets the value of a host as the model writes it.
+    pub(super) fn insert(&mut self, host: &str, value: T) {
+        let host = host.to_ascii_lowercase();
+        match host.strip_prefix('*') {
+            Some("") => self.any = Some(value),
+            Some(suffix) if suffix.starts_with('.') => {
+                self.suffixes.insert(suffix.into(), value);
+            }
+            _ => {
+                self.exact.insert(host.into(), value);
+            }
+        }
+    }
+
+    /// The value of the most specific host that covers `host`, in any case.
+    pub(super) fn find(&self, host: &str) -> Option<&T> {
+        self.find_named(host).or(self.any.as_ref())
+    }
+
+    fn find_named(&self, host: &str) -> Option<&T> {
+        if self.exact.is_empty() && self.suffixes.is_empty() {
+            return None;
+        }
+        let mut buffer = [0; MAX_HOST_BYTES];
+        let lower = buffer.get_mut(..host.len())?;
+        lower.copy_from_slice(host.as_bytes());
+        lower.make_ascii_lowercase();
+        let lower = std::str::from_utf8(lower).ok()?;
+        if let Some(value) = self.exact.get(lower) {
+            return Some(value);
+        }
+        // From the longest suffix to the shortest. The first byte is skipped:
+        // a star stands for at least one label.
+        lower
+            .bytes()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, byte)| *byte == b'.')
+            .find_map(|(dot, _)| self.suffixes.get(&lower[dot..]))
+    }
+}
+
+/// Longest DNS name (RFC 1035, 2.3.4). A longer host has no name in any table.
+const MAX_HOST_BYTES: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_lose_port_and_root() {
+        let cases = [
+            ("example.com", "example.com"),
+            ("example.com:443", "example.com"),
+            ("example.com.", "example.com"),
+            ("example.com.:80", "example.com"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+        ];
+        for (authority, host) in cases {
+            assert_eq!(host_of_authority(authority), host, "{authority}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_host_wins() {
+        let mut hosts = HostMap::new();
+        for host in ["*", "*.example.com", "*.a.example.com", "b.example.com"] {
+            hosts.insert(host, host);
+        }
+        let long = "x".repeat(300);
+        let cases = [
+            ("b.example.com", "b.example.com"),
+            ("B.Example.COM", "b.example.com"),
+            ("c.example.com", "*.example.com"),
+            ("c.b.example.com", "*.example.com"),
+            ("x.a.example.com", "*.a.example.com"),
+            ("a.example.com", "*.example.com"),
+            ("example.com", "*"),
+            (".example.com", "*"),
+            ("notexample.com", "*"),
+            (long.as_str(), "*"),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(hosts.find(host), Some(&expected), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_host_has_no_routes() {
+        let mut hosts = HostMap::new();
+        hosts.insert("a", 1);
+        assert_eq!(hosts.find("b"), None);
+    }
+}
