@@ -8,7 +8,8 @@
 //!
 //! A handle such as [`RouteMetrics`] is resolved when a snapshot is built and
 //! lives in it. On the request path only atomics are touched. The one exception
-//! is the first response with a status code that a route has not sent before.
+//! is the first event of its kind: a status code that a route has not sent before,
+//! a result that a handshake has not had. Its series comes into being then.
 //!
 //! Series are bounded: past [`MAX_SERIES`] label sets in a scope, and for
 //! whatever a peer makes up, every label has the value `other`, and
@@ -24,6 +25,7 @@ mod server;
 mod snapshot;
 mod source;
 mod status;
+mod word_counters;
 mod words;
 
 pub use catalogue::{MetricDoc, MetricKind, catalogue};
@@ -39,7 +41,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{IntGauge, Registry, TextEncoder};
 
 use crate::access_log::AccessLogMetrics;
 use crate::trace::SpanSinkMetrics;
@@ -252,11 +254,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.gauge.dec();
     }
-}
-
-/// One counter a word, resolved at once.
-fn by_word<W: Word, const N: usize>(resolve: impl Fn(&str) -> IntCounter) -> [IntCounter; N] {
-    std::array::from_fn(|index| resolve(W::ALL[index].as_str()))
 }
 
 #[cfg(test)]

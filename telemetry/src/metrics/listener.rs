@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::Open;
 use super::family::Families;
 use super::scope::Handle;
+use super::word_counters::WordCounters;
 use super::words::{Layer, RejectReason, TlsResult, Verdict, Word};
-use super::{Open, by_word};
 
 /// The handles of a listener.
 #[derive(Debug)]
@@ -18,9 +19,10 @@ pub struct ListenerMetrics {
     limited: IntCounter,
     received: IntCounter,
     sent: IntCounter,
-    rejected: [IntCounter; RejectReason::COUNT],
-    handshakes: [IntCounter; TlsResult::COUNT],
-    verdicts: [[IntCounter; Verdict::COUNT]; Layer::COUNT],
+    rejected: WordCounters<RejectReason>,
+    handshakes: WordCounters<TlsResult>,
+    connection_verdicts: WordCounters<Verdict>,
+    request_verdicts: WordCounters<Verdict>,
     families: ListenerFamilies,
 }
 
@@ -30,15 +32,15 @@ struct ListenerFamilies {
     open: IntGaugeVec,
     /// Those whose one label is the listener.
     counters: [IntCounterVec; 4],
-    rejected: IntCounterVec,
-    handshakes: IntCounterVec,
-    verdicts: IntCounterVec,
 }
 
 impl ListenerMetrics {
     pub(super) fn new(families: &Families, listener: &Arc<str>) -> Self {
         let name: &str = listener;
         let alone = [name];
+        let handshake_labels = ["server", name, ""];
+        let verdicts =
+            |layer: Layer| WordCounters::new(&families.authorization, &[name, layer.as_str()]);
         Self {
             listener: Arc::clone(listener),
             open: families.downstream_open.with_label_values(&alone),
@@ -46,22 +48,10 @@ impl ListenerMetrics {
             limited: families.downstream_limited.with_label_values(&alone),
             received: families.tcp_received.with_label_values(&alone),
             sent: families.tcp_sent.with_label_values(&alone),
-            rejected: by_word::<RejectReason, _>(|word| {
-                families.server_rejected.with_label_values(&[name, word])
-            }),
-            handshakes: by_word::<TlsResult, _>(|word| {
-                families
-                    .tls_handshakes
-                    .with_label_values(&tls_labels(name, word))
-            }),
-            verdicts: std::array::from_fn(|layer| {
-                let layer = Layer::ALL[layer].as_str();
-                by_word::<Verdict, _>(|word| {
-                    families
-                        .authorization
-                        .with_label_values(&[name, layer, word])
-                })
-            }),
+            rejected: WordCounters::new(&families.server_rejected, &alone),
+            handshakes: WordCounters::new(&families.tls_handshakes, &handshake_labels),
+            connection_verdicts: verdicts(Layer::L4),
+            request_verdicts: verdicts(Layer::L7),
             families: ListenerFamilies {
                 open: families.downstream_open.clone(),
                 counters: [
@@ -70,9 +60,6 @@ impl ListenerMetrics {
                     families.tcp_received.clone(),
                     families.tcp_sent.clone(),
                 ],
-                rejected: families.server_rejected.clone(),
-                handshakes: families.tls_handshakes.clone(),
-                verdicts: families.authorization.clone(),
             },
         }
     }
@@ -100,47 +87,34 @@ impl ListenerMetrics {
 
     /// Counts a request that was refused before it was routed.
     pub fn rejected(&self, reason: RejectReason) {
-        self.rejected[reason as usize].inc();
+        self.rejected.inc(reason);
     }
 
     /// Counts a TLS handshake with a client.
     pub fn handshake(&self, result: TlsResult) {
-        self.handshakes[result as usize].inc();
+        self.handshakes.inc(result);
     }
 
     /// Counts a decision about access.
     pub fn verdict(&self, layer: Layer, verdict: Verdict) {
-        self.verdicts[layer as usize][verdict as usize].inc();
+        match layer {
+            Layer::L4 => self.connection_verdicts.inc(verdict),
+            Layer::L7 => self.request_verdicts.inc(verdict),
+        }
     }
-}
-
-fn tls_labels<'a>(listener: &'a str, result: &'a str) -> [&'a str; 4] {
-    ["server", listener, "", result]
 }
 
 impl Handle for ListenerMetrics {
     fn forget(&self) {
-        let name: &str = &self.listener;
-        let families = &self.families;
+        let alone: [&str; 1] = [&self.listener];
+        self.rejected.forget();
+        self.handshakes.forget();
+        self.connection_verdicts.forget();
+        self.request_verdicts.forget();
         // Each fails only for a series that is not there, which is what is wanted.
-        let _ = families.open.remove_label_values(&[name]);
-        for family in &families.counters {
-            let _ = family.remove_label_values(&[name]);
-        }
-        for word in RejectReason::ALL {
-            let _ = families
-                .rejected
-                .remove_label_values(&[name, word.as_str()]);
-        }
-        for word in TlsResult::ALL {
-            let labels = tls_labels(name, word.as_str());
-            let _ = families.handshakes.remove_label_values(&labels);
-        }
-        for layer in Layer::ALL {
-            for word in Verdict::ALL {
-                let labels = [name, layer.as_str(), word.as_str()];
-                let _ = families.verdicts.remove_label_values(&labels);
-            }
+        let _ = self.families.open.remove_label_values(&alone);
+        for family in &self.families.counters {
+            let _ = family.remove_label_values(&alone);
         }
     }
 }

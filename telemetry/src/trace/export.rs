@@ -21,7 +21,7 @@ use super::{Sampler, Span, TraceContext};
 use crate::error::Chain;
 
 /// Spans that wait at most: half a second's worth of 4000 requests/s with two
-/// tries each, some 6 MB when full. The queue grows only as it fills.
+/// tries each, some 5 MB when full. The queue grows only as it fills.
 const QUEUE: usize = 16_384;
 
 /// Spans in one message, as the OpenTelemetry specification has it by default.
