@@ -17,11 +17,7 @@ pub use registration::{
 pub use service::{AgentService, ServiceKind, Weights};
 
 use crate::{
-    client::{Call, Client},
-    error::Error,
-    intention::Action,
-    query::Query,
-    wire::nullable,
+    call::Call, client::Client, error::Error, intention::Action, query::Query, wire::nullable,
 };
 
 impl Client {

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     agent::{Proxy, ServiceKind, TaggedAddress, Weights},
-    client::{Call, Client},
+    call::Call,
+    client::Client,
     query::Query,
     wire::nullable,
 };

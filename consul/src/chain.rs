@@ -26,7 +26,8 @@ pub use target::{Subset, Target};
 
 use crate::{
     agent::MeshGateway,
-    client::{Call, Client},
+    call::Call,
+    client::Client,
     query::Query,
     wire::{nullable, write_duration},
 };

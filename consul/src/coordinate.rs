@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::{
-    client::{Call, Client},
-    query::Query,
-    wire::nullable,
-};
+use crate::{call::Call, client::Client, query::Query, wire::nullable};
 
 impl Client {
     /// Coordinates of all nodes of a datacenter, in its LAN space (`GET /v1/coordinate/nodes`).

@@ -15,11 +15,7 @@ pub use defaults::{
 };
 pub use mesh::{DirectionalTls, MeshEntry, MeshHttp, MeshTls, MeshTransparentProxy};
 
-use crate::{
-    client::{Call, Client},
-    error::Error,
-    query::Query,
-};
+use crate::{call::Call, client::Client, error::Error, query::Query};
 
 /// A type that one kind of entry is read into.
 pub trait Entry: DeserializeOwned {
@@ -78,7 +74,8 @@ impl Client {
     }
 
     /// Writes an entry, whatever is there (`PUT /v1/config`). The body has `Kind` and `Name`
-    /// (`mesh` refuses a `Name`); an entry that Consul refuses is a 400 or 500 error.
+    /// (`mesh` refuses a `Name`); an entry that Consul refuses is a 400 error, or a 500
+    /// one, which then looks retryable but isn't.
     pub async fn write_config_entry(&self, entry: &impl Serialize) -> Result<(), Error> {
         let call = Call::put("write configuration entry", ["v1", "config"]).json(entry);
         self.send_unit(&call).await

@@ -217,13 +217,16 @@ impl Error {
 fn has_tls_cause(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
         let carried = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
-        if error.is::<rustls::Error>() || carried.is_some_and(|e| e.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
+        next = match carried {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
     }
     false
 }
@@ -330,6 +333,7 @@ mod tests {
     fn tls_cause_is_found_inside_an_io_error() {
         let io = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
         assert!(has_tls_cause(&io));
+        assert!(has_tls_cause(&io::Error::other(io)));
         assert!(!has_tls_cause(&io::Error::other("plain")));
     }
 

@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use crate::{
     agent::{Proxy, ServiceKind, TaggedAddress, Weights},
+    call::Call,
     catalog::Node,
-    client::{Call, Client},
+    client::Client,
     query::Query,
     wire::nullable,
 };

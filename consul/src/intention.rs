@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    client::{Call, Client},
+    call::Call,
+    client::Client,
     query::Query,
     wire::{Unknown, nullable},
 };

@@ -3,12 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{
-    client::{Call, Client},
-    error::Error,
-    query::Query,
-    session::SessionId,
-};
+use crate::{call::Call, client::Client, error::Error, query::Query, session::SessionId};
 
 impl Client {
     /// One key; `None` when it doesn't exist (`GET /v1/kv/:key`). Blocks, also on a missing key.

@@ -25,6 +25,7 @@
 //! ```
 
 mod address;
+mod call;
 mod client;
 mod config;
 mod error;

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     blocking::{Pacing, Position, Watch},
-    client::{Call, Client, text},
+    call::Call,
+    client::{Client, text},
     error::Error,
     wire::go_duration,
 };

@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::{Call, Client},
+    call::Call,
+    client::Client,
     error::Error,
     wire::{duration, write_duration},
 };
