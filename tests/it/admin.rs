@@ -116,5 +116,34 @@ fn everything_goes_on_while_consul_is_away() {
         })
         .await;
         call().await.expect("a reply with Consul back");
+
+        pair.consul.freeze();
+        call().await.expect("a reply while Consul hangs");
+        assert_eq!(pair.caller.admin.ready().await, Ok(200));
+        pair.consul.thaw();
+    });
+}
+
+#[test]
+fn the_log_level_is_changed_while_it_runs() {
+    isolated("log level", async |world| {
+        let pair = Pair::start(world).await;
+        let admin = pair.caller.admin;
+        let reply = admin.ask(Method::PUT, "/log-level", "debug").await;
+        assert_eq!(reply.expect("an answer").status, 200);
+        let reply = admin.ask(Method::GET, "/log-level", "").await;
+        assert_eq!(reply.expect("an answer").text().trim(), "debug");
+        let reply = admin.ask(Method::PUT, "/log-level", "a,b=c=d").await;
+        assert_eq!(reply.expect("an answer").status, 400);
+    });
+}
+
+#[test]
+fn drain_ends_the_program_as_a_signal_does() {
+    isolated("admin drain", async |world| {
+        let mut pair = Pair::start(world).await;
+        let reply = pair.caller.admin.ask(Method::POST, "/drain", "").await;
+        assert!(reply.expect("an answer").status.is_success());
+        assert_eq!(pair.caller.process.exit_code(PATIENCE).await, 0);
     });
 }

@@ -137,10 +137,10 @@ fn wrong_clients(authority: &Authority, caller: &str) -> Vec<(Option<Identity>, 
         (Some(authority.expired_leaf(&[caller])), "expired"),
         (Some(authority.leaf(&[caller, &second])), "bad_spiffe"),
         (Some(authority.leaf(&[])), "bad_spiffe"),
-        (Some(authority.leaf(&[&other])), "wrong_identity"),
+        (Some(authority.leaf(&[&other])), "unknown_trust_domain"),
         (
             Some(Authority::new(OTHER_DOMAIN).leaf(&[&other])),
-            "unknown_issuer",
+            "unknown_trust_domain",
         ),
         (
             Some(Authority::new(TRUST_DOMAIN).leaf(&[caller])),
@@ -157,13 +157,13 @@ fn wrong_servers(authority: &Authority, web: &str) -> Vec<(Identity, &'static st
     vec![
         (authority.leaf(&[&other_service]), "wrong_identity"),
         (authority.leaf(&[&other_datacenter]), "wrong_identity"),
-        (authority.leaf(&[&other_domain]), "wrong_identity"),
+        (authority.leaf(&[&other_domain]), "unknown_trust_domain"),
         (authority.expired_leaf(&[web]), "expired"),
         (authority.leaf(&[web, &other_service]), "bad_spiffe"),
         (authority.leaf(&[]), "bad_spiffe"),
         (
             Authority::new(OTHER_DOMAIN).leaf(&[&other_domain]),
-            "unknown_issuer",
+            "unknown_trust_domain",
         ),
         (Authority::new(TRUST_DOMAIN).leaf(&[web]), "unknown_issuer"),
     ]

@@ -41,9 +41,7 @@ fn no_event_costs_a_request() {
         let began = Instant::now();
         let load = scene.load();
         calm().await;
-        scene.rotate_leaves().await;
-        calm().await;
-        scene.rotate_root().await;
+        scene.rotate_root_and_leaves().await;
         calm().await;
         scene.outage_with_listener_changes(world).await;
         calm().await;
@@ -114,33 +112,31 @@ impl Scene {
         Load::start(plan, targets.collect::<Vec<Arc<Target>>>())
     }
 
-    /// Lets leaves be due as soon as they are asked for, until enough were seen.
-    async fn rotate_leaves(&self) {
+    /// A new root, whose leaves are due again as soon as they are there, until
+    /// enough of them were seen.
+    async fn rotate_root_and_leaves(&self) {
+        let old = handshake::issuer(loopback(SIDECAR))
+            .await
+            .expect("an issuer");
         self.consul.leaf_lifetime("5m").await;
+        self.consul.rotate_root().await;
+        wait::holds("a leaf of the new root", ROTATION, async || {
+            let issuer = handshake::issuer(loopback(SIDECAR)).await;
+            issuer.is_ok_and(|issuer| issuer != old)
+        })
+        .await;
         let mut seen = BTreeSet::new();
         wait::until("leaf rotations", ROTATION, async || {
             let serial = handshake::serial(loopback(SIDECAR)).await;
             seen.insert(serial.map_err(|error| error.to_string())?);
-            // The first serial seen may be the one from before.
-            let enough = seen.len() > LEAF_ROTATIONS;
-            enough
+            let count = seen.len();
+            // The first one seen may be the one that the root change brought.
+            (count > LEAF_ROTATIONS)
                 .then_some(())
-                .ok_or_else(|| format!("{} leaves seen", seen.len()))
+                .ok_or_else(|| format!("{count} leaves seen"))
         })
         .await;
         self.consul.leaf_lifetime("72h").await;
-    }
-
-    async fn rotate_root(&self) {
-        let before = handshake::issuer(loopback(SIDECAR))
-            .await
-            .expect("an issuer");
-        self.consul.rotate_root().await;
-        wait::holds("a leaf of the new root", ROTATION, async || {
-            let issuer = handshake::issuer(loopback(SIDECAR)).await;
-            issuer.is_ok_and(|issuer| issuer != before)
-        })
-        .await;
     }
 
     /// Both at once: the file is a source of its own, which Consul's absence must

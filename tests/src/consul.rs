@@ -160,16 +160,6 @@ impl Consul {
         .await;
     }
 
-    /// PEM of every root of the mesh CA.
-    pub async fn roots(&self) -> Vec<String> {
-        let roots = self.connect_roots().await;
-        let roots = roots["Roots"].as_array().cloned().unwrap_or_default();
-        roots
-            .iter()
-            .filter_map(|root| root["RootCert"].as_str().map(str::to_owned))
-            .collect()
-    }
-
     /// Host part of the mesh's SPIFFE ids.
     pub async fn trust_domain(&self) -> String {
         let roots = self.connect_roots().await;
@@ -180,14 +170,6 @@ impl Consul {
     pub async fn spiffe_id(&self, service: &str) -> String {
         let domain = self.trust_domain().await;
         format!("spiffe://{domain}/ns/default/dc/dc1/svc/{service}")
-    }
-
-    /// A leaf for a service as the agent gives it out: chain and key, PEM.
-    pub async fn leaf(&self, service: &str) -> (String, String) {
-        let path = format!("/v1/agent/connect/ca/leaf/{service}");
-        let leaf = self.api(Method::GET, &path, None).await;
-        let text = |field: &str| leaf[field].as_str().unwrap_or_default().to_owned();
-        (text("CertPEM"), text("PrivateKeyPEM"))
     }
 
     /// Makes a new root, by asking for keys of another size.
@@ -203,8 +185,9 @@ impl Consul {
         self.configure_ca(settings).await;
     }
 
-    /// Sets how long leaves live from now on. Below ten minutes the agent takes a
-    /// leaf for due as soon as it is asked: each question brings another one.
+    /// Sets how long leaves live that are signed from now on. Below ten minutes the
+    /// agent takes a leaf for due at once: each question brings another one. Those
+    /// that are there keep their time, so rotate the root to begin with it.
     pub async fn leaf_lifetime(&self, lifetime: &str) {
         let mut settings = self.ca_settings().await;
         settings["LeafCertTTL"] = json!(lifetime);

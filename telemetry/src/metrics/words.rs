@@ -62,6 +62,8 @@ words! {
         Expired => "expired",
         /// The peer's chain leads to no root that is trusted.
         UnknownIssuer => "unknown_issuer",
+        /// The peer is of a trust domain that is not believed here.
+        UnknownTrustDomain => "unknown_trust_domain",
         /// The peer's certificate does not hold exactly one SPIFFE URI.
         BadSpiffe => "bad_spiffe",
         /// The peer is somebody else than was expected.
