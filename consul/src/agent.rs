@@ -63,21 +63,6 @@ impl Client {
         let path = ["v1", "agent", "service", "deregister", id];
         self.send_unit(&Call::put("deregister service", path)).await
     }
-
-    /// The leaf certificate of a service, by name (`GET /v1/agent/connect/ca/leaf/:service`).
-    /// Blocks until a new one is due. The service need not be registered.
-    #[must_use]
-    pub fn leaf(&self, service: &str) -> Query<Leaf> {
-        let path = ["v1", "agent", "connect", "ca", "leaf", service];
-        Query::new(self, Call::get("read leaf certificate", path))
-    }
-
-    /// The roots of Connect's CA (`GET /v1/agent/connect/ca/roots`). Blocks. Needs no token.
-    #[must_use]
-    pub fn roots(&self) -> Query<Roots> {
-        let path = ["v1", "agent", "connect", "ca", "roots"];
-        Query::new(self, Call::get("read CA roots", path))
-    }
 }
 
 /// What an agent says about itself, as far as a proxy cares.

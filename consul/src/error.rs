@@ -50,6 +50,9 @@ pub enum Error {
     },
 
     /// The TLS handshake failed: certificates or names don't fit.
+    ///
+    /// An agent that refuses the client's own certificate says so after a TLS 1.3 handshake, while
+    /// the request is on its way: that is [`Error::Interrupted`].
     #[error("{endpoint}: TLS handshake failed")]
     Tls {
         /// What was asked for.

@@ -3,9 +3,44 @@
 use std::time::SystemTime;
 
 use serde::Deserialize;
+use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{secret::Secret, wire::nullable};
+use crate::{
+    call::Call, client::Client, error::Error, query::Query, secret::Secret, wire::nullable,
+};
+
+impl Client {
+    /// The leaf certificate of a service, by name (`GET /v1/agent/connect/ca/leaf/:service`).
+    /// Blocks until a new one is due. The service need not be registered.
+    #[must_use]
+    pub fn leaf(&self, service: &str) -> Query<Leaf> {
+        let path = ["v1", "agent", "connect", "ca", "leaf", service];
+        Query::new(self, Call::get("read leaf certificate", path))
+    }
+
+    /// The roots of Connect's CA (`GET /v1/agent/connect/ca/roots`). Blocks. Needs no token.
+    #[must_use]
+    pub fn roots(&self) -> Query<Roots> {
+        let path = ["v1", "agent", "connect", "ca", "roots"];
+        Query::new(self, Call::get("read CA roots", path))
+    }
+
+    /// Connect's CA settings (`GET /v1/connect/ca/configuration`). Doesn't block.
+    #[must_use]
+    pub fn ca_configuration(&self) -> Query<Value> {
+        Query::new(self, Call::get("read CA configuration", CONFIGURATION))
+    }
+
+    /// Replaces Connect's CA settings (`PUT /v1/connect/ca/configuration`). Another provider, key
+    /// type or number of bits makes a new root.
+    pub async fn set_ca_configuration(&self, configuration: &Value) -> Result<(), Error> {
+        let call = Call::put("write CA configuration", CONFIGURATION).json(configuration);
+        self.send_unit(&call).await
+    }
+}
+
+const CONFIGURATION: [&str; 4] = ["v1", "connect", "ca", "configuration"];
 
 /// A service's certificate and key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

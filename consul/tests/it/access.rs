@@ -126,7 +126,12 @@ async fn agent_and_client_prove_themselves_by_certificate() {
         client: None,
         ..good.clone()
     });
-    assert_tls(anonymous.agent_self().once().await.unwrap_err());
+    // TLS 1.3 tells a client that its certificate is missing when the client is already sending.
+    let error = anonymous.agent_self().once().await.unwrap_err();
+    assert!(
+        matches!(error, Error::Interrupted { .. } | Error::Tls { .. }),
+        "{error:?}"
+    );
     let careless = with(TlsConfig {
         authorities: Authorities::Directory(pki.path("cas")),
         server_name: None,

@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use consul::blocking::{Pacing, WatchEvent};
 
-use crate::{agent::shared, next};
+use crate::{
+    agent::{Agent, shared},
+    next, until,
+};
 
 #[tokio::test]
 async fn leaf_belongs_to_the_trust_domain() {
@@ -16,35 +19,42 @@ async fn leaf_belongs_to_the_trust_domain() {
         roots.trust_domain
     );
     assert_eq!(
-        (leaf.service.as_str(), leaf.service_uri),
-        ("certified", expected)
+        (leaf.service.as_str(), leaf.service_uri.as_str()),
+        ("certified", expected.as_str())
     );
     assert!(leaf.certificate_pem.contains("BEGIN CERTIFICATE"));
     assert!(leaf.private_key_pem.expose().contains("PRIVATE KEY"));
-    let expires = leaf.valid_before.clone();
-    assert!(rfc3339_is_ahead(&expires), "{expires}");
+    let now = SystemTime::now();
+    assert!(leaf.starts().unwrap() < now && leaf.expires().unwrap() > now);
     let root = roots
         .roots
         .iter()
         .find(|root| root.id == roots.active_root_id)
         .unwrap();
-    assert!(root.active && root.expires().unwrap() > SystemTime::now());
+    assert!(root.active && root.expires().unwrap() > now);
     assert!(root.root_cert.contains("BEGIN CERTIFICATE"));
 }
 
-fn rfc3339_is_ahead(text: &str) -> bool {
-    let leaf = consul::agent::Leaf {
-        valid_before: text.to_owned(),
-        ..Default::default()
-    };
-    leaf.expires().is_some_and(|at| at > SystemTime::now())
-}
-
 #[tokio::test]
-async fn leaf_and_roots_can_be_followed() {
+async fn leaf_is_followed() {
     let client = shared().await;
     let mut leaf = client.leaf("followed").watch(Pacing::default());
     assert!(matches!(next(&mut leaf).await, WatchEvent::Changed { .. }));
-    let mut roots = client.roots().watch(Pacing::default());
-    assert!(matches!(next(&mut roots).await, WatchEvent::Changed { .. }));
+    assert_eq!(leaf.last().unwrap().service, "followed");
+}
+
+#[tokio::test]
+async fn rotation_of_the_root_is_seen_with_both_roots() {
+    let agent = Agent::plain().await;
+    let client = agent.client();
+    let mut watch = client.roots().watch(Pacing::default());
+    until(&mut watch, |roots| roots.roots.len() == 1).await;
+    let before = watch.last().unwrap().active_root_id.clone();
+    let mut configuration = client.ca_configuration().once().await.unwrap().value;
+    configuration["Config"]["PrivateKeyBits"] = 384.into();
+    client.set_ca_configuration(&configuration).await.unwrap();
+    until(&mut watch, |roots| roots.active_root_id != before).await;
+    let roots = watch.last().unwrap();
+    let old = roots.roots.iter().find(|root| root.id == before).unwrap();
+    assert!(roots.roots.len() == 2 && !old.active);
 }
