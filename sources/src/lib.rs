@@ -1,1 +1,25 @@
-//! sources
+//! Where Meridian learns what is wanted and what exists.
+//!
+//! A source watches (a file, Consul, an embedded registry), translates what it learns into the
+//! model with pure functions, and publishes [`Snapshot`](meridian_model::Snapshot)s over a
+//! `tokio::sync::watch` channel. It runs on the control plane's runtime; the data plane only ever
+//! reads the newest snapshot. While a source's origin is away, the last good snapshot stays, and
+//! says how old it is.
+//!
+//! - [`consul_mesh`]: a sidecar, from its registration in Consul.
+//! - [`file`]: a gateway's configuration file.
+//! - [`embedded`]: both without Consul, for development and tests.
+
+pub mod publish;
+
+pub mod consul_mesh;
+pub mod embedded;
+pub mod file;
+
+mod chain;
+mod knowledge;
+mod translate;
+mod watching;
+
+pub use publish::{Source, SourceMetrics};
+pub use watching::ConsulOptions;

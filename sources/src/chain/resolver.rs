@@ -1,0 +1,130 @@
+//! Resolvers: a cluster of a target and its failovers, each with its own SNI and identity.
+
+use super::{Walk, balancing};
+use crate::knowledge::{InstancesQuery, Known};
+use crate::translate::endpoint::{View, endpoints};
+use consul::chain::{CompiledChain, ResolverNode, Target as WrittenTarget};
+use meridian_model::cluster::{MeshTransport, Target, Transport};
+use meridian_model::identity::ServiceId;
+use meridian_model::{Cluster, ClusterName, SpiffeId};
+use std::sync::Arc;
+
+/// Instances that must be known before the chain can be translated.
+pub(crate) fn needs(chain: &CompiledChain, datacenter: &str) -> Vec<InstancesQuery> {
+    chain
+        .targets
+        .values()
+        .filter(|target| obstacle(target, datacenter).is_none())
+        .map(|target| query(target, datacenter))
+        .collect()
+}
+
+/// Why a target cannot be reached from here.
+fn obstacle(target: &WrittenTarget, datacenter: &str) -> Option<String> {
+    if !target.peer.is_empty() {
+        return Some(format!("it lies in cluster peer `{}`", target.peer));
+    }
+    let remote = !target.datacenter.is_empty() && target.datacenter != datacenter;
+    match target.mesh_gateway.mode.as_str() {
+        "" | "none" => None,
+        _ if !remote || target.external => None,
+        mode => Some(format!(
+            "it is reached through mesh gateways (mode `{mode}`)"
+        )),
+    }
+}
+
+fn query(target: &WrittenTarget, datacenter: &str) -> InstancesQuery {
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    // Consul without Enterprise refuses these parameters, even where they say the default.
+    let named = |text: &String| some(text).filter(|text| text != "default");
+    InstancesQuery {
+        service: target.service.clone(),
+        mesh: true,
+        datacenter: some(&target.datacenter).filter(|home| home != datacenter),
+        namespace: named(&target.namespace),
+        partition: named(&target.partition),
+        filter: some(&target.subset.filter),
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// The cluster of a resolver, made on the first visit.
+    pub(super) fn resolver(&mut self, key: &str, node: &ResolverNode) -> ClusterName {
+        let label = self.setting.label;
+        let name = if key == self.chain.start_node {
+            ClusterName::from(label)
+        } else {
+            ClusterName::from(format!("{label}/{}", node.name))
+        };
+        if !self.clusters.contains_key(&name) {
+            let cluster = self.cluster(name.clone(), node);
+            self.clusters.insert(name.clone(), cluster);
+        }
+        name
+    }
+
+    fn cluster(&mut self, name: ClusterName, node: &ResolverNode) -> Cluster {
+        let failover = node.failover.iter().flat_map(|failover| &failover.targets);
+        let mut targets = Vec::new();
+        for id in std::iter::once(&node.target).chain(failover) {
+            match self.target(id) {
+                Ok(target) => targets.push(Arc::new(target)),
+                Err(reason) => self.reject(format!("target `{id}` is left out: {reason}")),
+            }
+        }
+        let mut cluster = Cluster::new(name, self.protocol, targets);
+        cluster.limits = self.setting.limits;
+        cluster.outlier = self.setting.outlier;
+        if let Some(timeout) = node.connect_timeout {
+            cluster.connect_timeout = timeout;
+        }
+        if let Some(written) = &node.load_balancer {
+            match balancing::balancing(written) {
+                Ok(balancing) => cluster.balancing = balancing,
+                Err(reason) => self.reject(format!("{reason}; requests go round robin")),
+            }
+        }
+        cluster
+    }
+
+    fn target(&mut self, id: &str) -> Result<Target, String> {
+        let target = self.chain.targets.get(id).ok_or("it is not in the chain")?;
+        if let Some(reason) = obstacle(target, self.setting.datacenter) {
+            return Err(reason);
+        }
+        let view = View {
+            only_passing: target.subset.only_passing,
+            local_datacenter: self.setting.datacenter,
+        };
+        let found = self
+            .instances
+            .instances(&query(target, self.setting.datacenter));
+        let (endpoints, rejected) = match found {
+            Known::Value(instances) => endpoints(instances, view),
+            // Nobody to call yet; the next target of the failover order is used.
+            Known::Waiting | Known::Failed(_) => (Arc::default(), Vec::new()),
+        };
+        self.rejected.extend(rejected);
+        let service = ServiceId {
+            partition: or_default(&target.partition),
+            namespace: or_default(&target.namespace),
+            datacenter: target.datacenter.clone(),
+            service: target.service.clone(),
+        };
+        Ok(Target {
+            name: id.into(),
+            transport: Transport::Mesh(MeshTransport {
+                identity: self.setting.identity.clone(),
+                trust_domain: self.setting.trust_domain.clone(),
+                sni: target.sni.as_str().into(),
+                expected: vec![SpiffeId::service_of(self.setting.trust_domain, &service)],
+            }),
+            endpoints,
+        })
+    }
+}
+
+fn or_default(text: &str) -> String {
+    if text.is_empty() { "default" } else { text }.to_owned()
+}

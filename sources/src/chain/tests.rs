@@ -1,0 +1,1 @@
+//! Chains as Consul compiles them, and what becomes of them.

@@ -1,0 +1,149 @@
+//! A sidecar's source: its registration in Consul, and everything that follows from it.
+//!
+//! Nothing is published before registration, leaf, roots, intentions and every upstream's chain
+//! are known. From then on Consul may be away: what is known goes on being served.
+
+use crate::publish::{Publisher, Source, SourceMetrics, Task, announce};
+use crate::translate::sidecar;
+use crate::watching::{ConsulOptions, Watching, chain_of};
+use consul::Client;
+use consul::agent::{AgentService, ServiceKind};
+use consul::blocking::WatchEvent;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Which sidecar to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sidecar {
+    /// The one beside the service instance with this ID (`--sidecar-for`).
+    SidecarFor(String),
+    /// The one with this ID (`--proxy-id`).
+    ProxyId(String),
+}
+
+/// Runs the source on the current runtime. It waits for Consul and for the registration as long
+/// as it takes.
+pub fn run(
+    client: Client,
+    sidecar: Sidecar,
+    options: ConsulOptions,
+    metrics: Arc<dyn SourceMetrics>,
+) -> Source {
+    let (publisher, snapshots) = Publisher::new();
+    let task = Task::spawn(follow(client, sidecar, options, metrics, publisher));
+    Source { snapshots, task }
+}
+
+async fn follow(
+    client: Client,
+    sidecar: Sidecar,
+    options: ConsulOptions,
+    metrics: Arc<dyn SourceMetrics>,
+    mut publisher: Publisher,
+) {
+    let proxy = match sidecar {
+        Sidecar::ProxyId(id) => id,
+        Sidecar::SidecarFor(service) => find(&client, &service, &options, &*metrics).await,
+    };
+    tracing::info!(%proxy, "serving as sidecar");
+    let sidecar = sidecar::Sidecar {
+        proxy,
+        default: options.default_intention,
+    };
+    let mut watching = Watching::new(client, options, Arc::clone(&metrics));
+    loop {
+        let wanted = sidecar.wanted(watching.knowledge());
+        watching.keep(&wanted);
+        watching.learn().await;
+        let before = publisher.last();
+        let status = vec![watching.status()];
+        let published = match sidecar.contents(watching.knowledge(), &before) {
+            Some(contents) => publisher.publish(contents, status),
+            None => publisher.refresh(status),
+        };
+        if published {
+            announce(&publisher, &before, &*metrics);
+        }
+    }
+}
+
+/// Waits until exactly one sidecar of the instance is registered.
+async fn find(
+    client: &Client,
+    service: &str,
+    options: &ConsulOptions,
+    metrics: &dyn SourceMetrics,
+) -> String {
+    let mut services = client.agent_services().watch(options.pacing);
+    let mut said = String::new();
+    loop {
+        let obstacle = match services.next().await {
+            WatchEvent::Changed { value, .. } => match sidecar_of(&value, service) {
+                Ok(proxy) => return proxy,
+                Err(reason) => reason,
+            },
+            WatchEvent::Recovered { .. } => continue,
+            WatchEvent::Failed { error, .. } => {
+                metrics.watch_failed("services");
+                chain_of(&error)
+            }
+        };
+        if obstacle != said {
+            tracing::warn!(%service, reason = %obstacle, "waiting for the sidecar's registration");
+            said = obstacle;
+        }
+    }
+}
+
+/// The sidecar registered for a service instance.
+fn sidecar_of(services: &BTreeMap<String, AgentService>, service: &str) -> Result<String, String> {
+    let mut sidecars = services.iter().filter(|(_, candidate)| {
+        candidate.kind == ServiceKind::ConnectProxy
+            && candidate
+                .proxy
+                .as_ref()
+                .is_some_and(|proxy| proxy.destination_service_id == service)
+    });
+    match (sidecars.next(), sidecars.next()) {
+        (Some((id, _)), None) => Ok(id.clone()),
+        (Some((one, _)), Some((other, _))) => Err(format!(
+            "several sidecars are registered for it ({one}, {other}, …); name one by its own ID"
+        )),
+        (None, _) => Err("no sidecar is registered for it".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn services(proxies: &[(&str, &str, &str)]) -> BTreeMap<String, AgentService> {
+        let read = |(id, kind, service): &(&str, &str, &str)| {
+            let json = json!({"ID": id, "Kind": kind, "Proxy": {"DestinationServiceID": service}});
+            ((*id).to_owned(), serde_json::from_value(json).unwrap())
+        };
+        proxies.iter().map(read).collect()
+    }
+
+    #[test]
+    fn finds_the_one_sidecar_of_an_instance() {
+        let found = services(&[
+            ("web-1-proxy", "connect-proxy", "web-1"),
+            ("web-2-proxy", "connect-proxy", "web-2"),
+            ("gateway", "mesh-gateway", "web-1"),
+        ]);
+        assert_eq!(sidecar_of(&found, "web-1"), Ok("web-1-proxy".to_owned()));
+        assert!(
+            sidecar_of(&found, "web-3")
+                .unwrap_err()
+                .contains("no sidecar")
+        );
+    }
+
+    #[test]
+    fn refuses_to_choose_between_two() {
+        let found = services(&[("a", "connect-proxy", "web"), ("b", "connect-proxy", "web")]);
+        assert!(sidecar_of(&found, "web").unwrap_err().contains("several"));
+    }
+}

@@ -1,0 +1,274 @@
+//! Knowledge: everything that Consul has told one proxy, as plain values.
+//!
+//! Watches write into it, translation reads it. What is known stays known while Consul is away;
+//! only what is no longer wanted is forgotten.
+
+use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
+use consul::chain::CompiledChain;
+use consul::health::ServiceEntry;
+use consul::intention::{Intention, IntentionMatch};
+use meridian_model::SourceState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// One thing that can be asked of Consul and followed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Topic {
+    /// The proxy's own registration, by ID.
+    Registration(String),
+    /// Roots of the CA.
+    Roots,
+    /// A service's leaf.
+    Leaf(String),
+    /// Intentions whose destination is this service.
+    Intentions(String),
+    /// The agent's settings, for the default intention policy.
+    Agent,
+    /// A compiled discovery chain.
+    Chain(ChainQuery),
+    /// Instances of a service.
+    Instances(InstancesQuery),
+}
+
+impl Topic {
+    /// Name in metrics: one of a fixed list.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Registration(_) => "registration",
+            Self::Roots => "roots",
+            Self::Leaf(_) => "leaf",
+            Self::Intentions(_) => "intentions",
+            Self::Agent => "agent",
+            Self::Chain(_) => "chain",
+            Self::Instances(_) => "health",
+        }
+    }
+}
+
+/// What a discovery chain is compiled for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ChainQuery {
+    pub(crate) service: String,
+    pub(crate) datacenter: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) partition: Option<String>,
+    /// `connect_timeout_ms` of the upstream.
+    pub(crate) connect_timeout: Option<Duration>,
+    /// `protocol` of the upstream.
+    pub(crate) protocol: Option<String>,
+    /// `MeshGateway.Mode` of the upstream.
+    pub(crate) mesh_gateway: Option<String>,
+}
+
+/// Which instances are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InstancesQuery {
+    pub(crate) service: String,
+    /// Sidecars and native instances, or the service's own.
+    pub(crate) mesh: bool,
+    pub(crate) datacenter: Option<String>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) partition: Option<String>,
+    /// Expression evaluated by Consul (`Subset.Filter`).
+    pub(crate) filter: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Fact {
+    Registration(Arc<AgentService>),
+    Roots(Arc<Roots>),
+    Leaf(Arc<Leaf>),
+    Intentions(Arc<IntentionMatch>),
+    Agent(Arc<AgentSelf>),
+    Chain(Arc<CompiledChain>),
+    Instances(Arc<Vec<ServiceEntry>>),
+}
+
+/// What a watch has to say.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It answered.
+    Learned(Fact),
+    /// It answers again, as before.
+    Recovered,
+    /// It doesn't answer.
+    Failed(String),
+}
+
+/// What is known about one topic.
+#[derive(Debug, Clone)]
+pub(crate) enum Known<'a, T> {
+    /// Not asked yet, or no answer yet.
+    Waiting,
+    /// The first answer was a failure, and nothing is known from before.
+    Failed(&'a str),
+    /// The last answer.
+    Value(&'a T),
+}
+
+/// Everything that is known.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    facts: BTreeMap<Topic, Fact>,
+    failing: BTreeMap<Topic, Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    since: SystemTime,
+    reason: String,
+}
+
+impl Knowledge {
+    /// Takes news in.
+    pub(crate) fn take(&mut self, topic: Topic, news: News, now: SystemTime) {
+        match news {
+            News::Learned(fact) => {
+                self.failing.remove(&topic);
+                self.facts.insert(topic, fact);
+            }
+            News::Recovered => {
+                self.failing.remove(&topic);
+            }
+            News::Failed(reason) => {
+                let since = self.failing.get(&topic).map_or(now, |before| before.since);
+                self.failing.insert(topic, Failure { since, reason });
+            }
+        }
+    }
+
+    /// Forgets everything else.
+    pub(crate) fn keep(&mut self, wanted: &BTreeSet<Topic>) {
+        self.facts.retain(|topic, _| wanted.contains(topic));
+        self.failing.retain(|topic, _| wanted.contains(topic));
+    }
+
+    /// Stale from the first failure on, until everything answers again.
+    pub(crate) fn state(&self) -> SourceState {
+        let oldest = self.failing.iter().min_by_key(|(_, failure)| failure.since);
+        match oldest {
+            None => SourceState::Current,
+            Some((topic, failure)) => SourceState::Stale {
+                since: failure.since,
+                reason: format!("{}: {}", topic.kind(), failure.reason),
+            },
+        }
+    }
+
+    pub(crate) fn registration(&self, id: &str) -> Option<&AgentService> {
+        match self.facts.get(&Topic::Registration(id.to_owned()))? {
+            Fact::Registration(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn roots(&self) -> Option<&Roots> {
+        match self.facts.get(&Topic::Roots)? {
+            Fact::Roots(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn leaf(&self, service: &str) -> Option<&Leaf> {
+        match self.facts.get(&Topic::Leaf(service.to_owned()))? {
+            Fact::Leaf(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// In evaluation order.
+    pub(crate) fn intentions(&self, service: &str) -> Option<&[Intention]> {
+        match self.facts.get(&Topic::Intentions(service.to_owned()))? {
+            Fact::Intentions(value) => Some(value.to(service).unwrap_or_default()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn agent(&self) -> Option<&AgentSelf> {
+        match self.facts.get(&Topic::Agent)? {
+            Fact::Agent(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn chain(&self, query: &ChainQuery) -> Known<'_, CompiledChain> {
+        let topic = Topic::Chain(query.clone());
+        match self.facts.get(&topic) {
+            Some(Fact::Chain(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
+    pub(crate) fn instances(&self, query: &InstancesQuery) -> Known<'_, Vec<ServiceEntry>> {
+        let topic = Topic::Instances(query.clone());
+        match self.facts.get(&topic) {
+            Some(Fact::Instances(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
+    fn unknown<T>(&self, topic: &Topic) -> Known<'_, T> {
+        match self.failing.get(topic) {
+            None => Known::Waiting,
+            Some(failure) => Known::Failed(&failure.reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn failed() -> News {
+        News::Failed("refused".to_owned())
+    }
+
+    #[test]
+    fn is_stale_from_the_first_failure_until_all_answer() {
+        let mut knowledge = Knowledge::default();
+        assert_eq!(knowledge.state(), SourceState::Current);
+        knowledge.take(Topic::Roots, failed(), at(5));
+        knowledge.take(Topic::Agent, failed(), at(7));
+        knowledge.take(Topic::Roots, failed(), at(9));
+        let stale = |seconds, topic: &str| SourceState::Stale {
+            since: at(seconds),
+            reason: format!("{topic}: refused"),
+        };
+        assert_eq!(knowledge.state(), stale(5, "roots"));
+        knowledge.take(Topic::Roots, News::Recovered, at(10));
+        assert_eq!(knowledge.state(), stale(7, "agent"));
+        let agent = Fact::Agent(Arc::default());
+        knowledge.take(Topic::Agent, News::Learned(agent), at(11));
+        assert_eq!(knowledge.state(), SourceState::Current);
+    }
+
+    #[test]
+    fn a_failure_forgets_nothing() {
+        let mut knowledge = Knowledge::default();
+        let roots = Fact::Roots(Arc::default());
+        knowledge.take(Topic::Roots, News::Learned(roots), at(1));
+        knowledge.take(Topic::Roots, failed(), at(2));
+        assert!(knowledge.roots().is_some());
+        let chain = ChainQuery::default();
+        assert!(matches!(knowledge.chain(&chain), Known::Waiting));
+        knowledge.take(Topic::Chain(chain.clone()), failed(), at(3));
+        assert!(matches!(knowledge.chain(&chain), Known::Failed("refused")));
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_is_forgotten_with_its_failures() {
+        let mut knowledge = Knowledge::default();
+        let roots = Fact::Roots(Arc::default());
+        knowledge.take(Topic::Roots, News::Learned(roots), at(1));
+        knowledge.take(Topic::Agent, failed(), at(2));
+        knowledge.keep(&BTreeSet::from([Topic::Roots]));
+        assert!(knowledge.roots().is_some());
+        assert_eq!(knowledge.state(), SourceState::Current);
+    }
+}

@@ -1,0 +1,13 @@
+//! Translation: from what Consul says, as plain values, to the model.
+//!
+//! Everything in here is pure. What cannot be honoured is refused by itself, with its reason;
+//! rules about who may call become stricter when they are not understood, never laxer.
+
+pub(crate) mod endpoint;
+pub(crate) mod identity;
+pub(crate) mod inbound;
+pub(crate) mod intention;
+pub(crate) mod matcher;
+pub(crate) mod opaque;
+pub(crate) mod sidecar;
+pub(crate) mod upstream;

@@ -1,0 +1,185 @@
+//! A whole sidecar: what it wants to know, and what it makes of it.
+
+use super::identity;
+use super::inbound::{self, inbound};
+use super::intention::authorization;
+use super::upstream::{Caller, Upstream, listener_name, upstreams};
+use crate::chain::{Instances, needs};
+use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
+use crate::publish::Contents;
+use consul::agent::{AgentService, Proxy};
+use consul::health::ServiceEntry;
+use consul::intention::Action;
+use meridian_model::{Identity, IdentityName, Snapshot, Verdict};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Instances for Knowledge {
+    fn instances(&self, query: &InstancesQuery) -> Known<'_, Vec<ServiceEntry>> {
+        Self::instances(self, query)
+    }
+}
+
+/// One sidecar, by the ID of its registration.
+#[derive(Debug, Clone)]
+pub(crate) struct Sidecar {
+    /// ID of the proxy's registration.
+    pub(crate) proxy: String,
+    /// Verdict where no intention matches, if not what the agent says.
+    pub(crate) default: Option<Verdict>,
+}
+
+impl Sidecar {
+    /// Everything to be followed, given what is known so far.
+    pub(crate) fn wanted(&self, knowledge: &Knowledge) -> BTreeSet<Topic> {
+        let mut wanted = BTreeSet::from([Topic::Registration(self.proxy.clone()), Topic::Roots]);
+        if self.default.is_none() {
+            wanted.insert(Topic::Agent);
+        }
+        let Some((registration, proxy)) = self.registration(knowledge) else {
+            return wanted;
+        };
+        let service = &proxy.destination_service_name;
+        wanted.insert(Topic::Leaf(service.clone()));
+        wanted.insert(Topic::Intentions(service.clone()));
+        for upstream in upstreams(proxy).0 {
+            if let Known::Value(chain) = knowledge.chain(&upstream.chain) {
+                let needs = needs(chain, &registration.datacenter);
+                wanted.extend(needs.into_iter().map(Topic::Instances));
+            }
+            wanted.insert(Topic::Chain(upstream.chain));
+        }
+        wanted
+    }
+
+    /// What to publish; `None` while too little is known for a first generation.
+    ///
+    /// The first one waits for every upstream, so that a sidecar which is ready has all its
+    /// listeners. Later ones wait for nobody: an upstream that is not complete yet keeps its
+    /// previous form, or is not there.
+    pub(crate) fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
+        let (registration, proxy) = self.registration(knowledge)?;
+        let service = &proxy.destination_service_name;
+        let intentions = knowledge.intentions(service)?;
+        let default = self.default.or_else(|| default_verdict(knowledge))?;
+        let mut contents = Contents::default();
+        let identity = self.identity(knowledge, service, previous, &mut contents)?;
+        let trust_domain = identity.spiffe.trust_domain();
+
+        let (rules, rejected) = authorization(intentions, trust_domain, default);
+        contents.rejected.extend(rejected);
+        match inbound(registration, proxy, &identity.name, rules) {
+            Ok(inbound) => contents.absorb(inbound),
+            Err(reason) => {
+                contents.reject(format!("proxy {}", registration.id), reason);
+                keep_inbound(&mut contents, previous);
+            }
+        }
+        let caller = Caller {
+            identity: &identity.name,
+            trust_domain,
+            datacenter: &registration.datacenter,
+        };
+        let (found, rejected) = upstreams(proxy);
+        contents.rejected.extend(rejected);
+        for upstream in found {
+            match self.upstream(&upstream, knowledge, &caller) {
+                Progress::Ready(ready) => contents.absorb(ready),
+                Progress::Waiting if previous.generation == 0 => return None,
+                Progress::Waiting => keep_upstream(&mut contents, previous, &upstream.label),
+                Progress::Failed(reason) => {
+                    contents.reject(format!("upstream {}", upstream.label), reason);
+                    keep_upstream(&mut contents, previous, &upstream.label);
+                }
+            }
+        }
+        Some(contents)
+    }
+
+    fn registration<'a>(&self, knowledge: &'a Knowledge) -> Option<(&'a AgentService, &'a Proxy)> {
+        let registration = knowledge.registration(&self.proxy)?;
+        Some((registration, registration.proxy.as_ref()?))
+    }
+
+    /// The identity; a bad new one leaves the previous one in place.
+    fn identity(
+        &self,
+        knowledge: &Knowledge,
+        service: &str,
+        previous: &Snapshot,
+        contents: &mut Contents,
+    ) -> Option<Arc<Identity>> {
+        let leaf = knowledge.leaf(service)?;
+        let identity = match identity::identity(leaf, knowledge.roots()?) {
+            Ok(identity) => Arc::new(identity),
+            Err(error) => {
+                contents.reject(format!("identity {service}"), error.to_string());
+                Arc::clone(previous.identities.get(service)?)
+            }
+        };
+        let name: IdentityName = identity.name.clone();
+        contents.identities.insert(name, Arc::clone(&identity));
+        Some(identity)
+    }
+
+    fn upstream(
+        &self,
+        upstream: &Upstream,
+        knowledge: &Knowledge,
+        caller: &Caller<'_>,
+    ) -> Progress {
+        match knowledge.chain(&upstream.chain) {
+            Known::Waiting => Progress::Waiting,
+            Known::Failed(reason) => Progress::Failed(format!("no discovery chain: {reason}")),
+            Known::Value(chain) => match upstream.contents(chain, caller, knowledge) {
+                Some(contents) => Progress::Ready(contents),
+                None => Progress::Waiting,
+            },
+        }
+    }
+}
+
+enum Progress {
+    Ready(Contents),
+    Waiting,
+    Failed(String),
+}
+
+fn default_verdict(knowledge: &Knowledge) -> Option<Verdict> {
+    Some(match knowledge.agent()?.default_intention() {
+        Action::Allow => Verdict::Allow,
+        Action::Deny | Action::Other => Verdict::Deny,
+    })
+}
+
+fn keep_inbound(contents: &mut Contents, previous: &Snapshot) {
+    if let Some((name, listener)) = previous.listeners.get_key_value(inbound::LISTENER) {
+        contents
+            .listeners
+            .insert(name.clone(), Arc::clone(listener));
+    }
+    if let Some((name, cluster)) = previous.clusters.get_key_value(inbound::CLUSTER) {
+        contents.clusters.insert(name.clone(), Arc::clone(cluster));
+    }
+}
+
+fn keep_upstream(contents: &mut Contents, previous: &Snapshot, label: &str) {
+    let name = listener_name(label);
+    if let Some(listener) = previous.listeners.get(&name) {
+        contents.listeners.insert(name, Arc::clone(listener));
+    }
+    keep_clusters(contents, previous, label);
+}
+
+/// Takes the clusters `LABEL` and `LABEL/…` over from the previous generation.
+pub(crate) fn keep_clusters(contents: &mut Contents, previous: &Snapshot, label: &str) {
+    for (name, cluster) in &previous.clusters {
+        let rest = name.as_str().strip_prefix(label);
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            contents.clusters.insert(name.clone(), Arc::clone(cluster));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

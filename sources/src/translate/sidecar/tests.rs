@@ -1,0 +1,1 @@
+//! A sidecar from its registration to its contents, on hand-written answers.

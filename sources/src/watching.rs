@@ -1,0 +1,259 @@
+//! Watching: one blocking query kept running for everything that is wanted.
+
+use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Knowledge, News, Topic};
+use crate::publish::{SourceMetrics, Task};
+use consul::agent::{AgentSelf, MeshGateway};
+use consul::blocking::{Pacing, Rate, Watch, WatchEvent};
+use consul::chain::ChainOverrides;
+use consul::health::ServiceEntry;
+use consul::{Client, Query};
+use meridian_model::{SourceStatus, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+
+/// How Consul is asked.
+#[derive(Debug, Clone)]
+pub struct ConsulOptions {
+    /// Speed of blocking queries.
+    pub pacing: Pacing,
+    /// How often the agent is asked for its default intention policy, which it only reads from
+    /// its own configuration.
+    pub policy_poll: Duration,
+    /// Verdict where no intention matches. `None` asks the agent, which needs `agent:read`; an
+    /// agent that refuses to say means deny.
+    pub default_intention: Option<Verdict>,
+}
+
+impl Default for ConsulOptions {
+    /// The policy changes with a reload of the agent; ten seconds later is soon enough.
+    fn default() -> Self {
+        Self {
+            pacing: Pacing::default(),
+            policy_poll: Duration::from_secs(10),
+            default_intention: None,
+        }
+    }
+}
+
+/// Name of this source in statuses and metrics.
+pub(crate) const CONSUL: &str = "consul";
+
+/// More than one proxy's watches answer at once at start; a full queue only makes them wait.
+const NEWS_QUEUE: usize = 256;
+
+/// Everything being watched, and what has been learned from it.
+pub(crate) struct Watching {
+    client: Client,
+    options: ConsulOptions,
+    metrics: Arc<dyn SourceMetrics>,
+    running: BTreeMap<Topic, Task>,
+    sender: mpsc::Sender<(Topic, News)>,
+    receiver: mpsc::Receiver<(Topic, News)>,
+    knowledge: Knowledge,
+}
+
+impl Watching {
+    pub(crate) fn new(
+        client: Client,
+        options: ConsulOptions,
+        metrics: Arc<dyn SourceMetrics>,
+    ) -> Self {
+        let (sender, receiver) = mpsc::channel(NEWS_QUEUE);
+        Self {
+            client,
+            options,
+            metrics,
+            running: BTreeMap::new(),
+            sender,
+            receiver,
+            knowledge: Knowledge::default(),
+        }
+    }
+
+    pub(crate) fn knowledge(&self) -> &Knowledge {
+        &self.knowledge
+    }
+
+    /// How fresh it all is.
+    pub(crate) fn status(&self) -> SourceStatus {
+        SourceStatus {
+            name: CONSUL.into(),
+            state: self.knowledge.state(),
+        }
+    }
+
+    /// Starts what is newly wanted, stops and forgets what no longer is.
+    pub(crate) fn keep(&mut self, wanted: &BTreeSet<Topic>) {
+        self.running.retain(|topic, _| wanted.contains(topic));
+        self.knowledge.keep(wanted);
+        for topic in wanted {
+            if !self.running.contains_key(topic) {
+                let task = self.start(topic.clone());
+                self.running.insert(topic.clone(), task);
+            }
+        }
+    }
+
+    /// Waits for news and takes in all there are. Cancel safe.
+    pub(crate) async fn learn(&mut self) {
+        let mut next = self.receiver.recv().await;
+        while let Some((topic, news)) = next {
+            // Late news of a watch that was stopped since.
+            if self.running.contains_key(&topic) {
+                if matches!(news, News::Failed(_)) {
+                    self.metrics.watch_failed(topic.kind());
+                }
+                self.knowledge.take(topic, news, SystemTime::now());
+            }
+            next = self.receiver.try_recv().ok();
+        }
+        let current = self.knowledge.state() == meridian_model::SourceState::Current;
+        self.metrics.current(CONSUL, current);
+    }
+
+    fn start(&self, topic: Topic) -> Task {
+        let (client, pacing) = (&self.client, self.options.pacing);
+        match &topic {
+            Topic::Registration(id) => self.follow(
+                topic.clone(),
+                client.agent_service(id),
+                pacing,
+                Fact::Registration,
+            ),
+            Topic::Roots => self.follow(topic, client.roots(), pacing, Fact::Roots),
+            Topic::Leaf(service) => {
+                self.follow(topic.clone(), client.leaf(service), pacing, Fact::Leaf)
+            }
+            Topic::Intentions(service) => {
+                let query = client.intentions_to(service);
+                self.follow(topic, query, pacing, Fact::Intentions)
+            }
+            Topic::Agent => self.follow_agent(),
+            Topic::Chain(query) => {
+                let query = client.discovery_chain(&query.service, &overrides(query));
+                self.follow(topic, query, pacing, Fact::Chain)
+            }
+            Topic::Instances(query) => {
+                let query = instances(client, query);
+                self.follow(topic, query, pacing, Fact::Instances)
+            }
+        }
+    }
+
+    fn follow<T>(
+        &self,
+        topic: Topic,
+        query: Query<T>,
+        pacing: Pacing,
+        fact: fn(Arc<T>) -> Fact,
+    ) -> Task
+    where
+        T: PartialEq + Send + Sync + 'static,
+    {
+        let (watch, sender) = (query.watch(pacing), self.sender.clone());
+        Task::spawn(follow(topic, watch, sender, move |event| match event {
+            WatchEvent::Changed { value, .. } => News::Learned(fact(value)),
+            WatchEvent::Recovered { .. } => News::Recovered,
+            WatchEvent::Failed { error, .. } => News::Failed(chain_of(&error)),
+        }))
+    }
+
+    /// A token without `agent:read` is no outage: the policy then is to deny.
+    fn follow_agent(&self) -> Task {
+        let pacing = Pacing {
+            changed: each(self.options.policy_poll),
+            unchanged: each(self.options.policy_poll),
+            ..self.options.pacing
+        };
+        let (watch, sender) = (self.client.agent_self().watch(pacing), self.sender.clone());
+        let mut warned = false;
+        let read = move |event| match event {
+            WatchEvent::Changed { value, .. } => News::Learned(Fact::Agent(value)),
+            WatchEvent::Recovered { .. } => News::Recovered,
+            WatchEvent::Failed { error, .. } if error.is_forbidden() => {
+                if !std::mem::replace(&mut warned, true) {
+                    tracing::warn!(
+                        error = %chain_of(&error),
+                        "the default intention policy cannot be read, so it is to deny"
+                    );
+                }
+                News::Learned(Fact::Agent(Arc::new(AgentSelf::default())))
+            }
+            WatchEvent::Failed { error, .. } => News::Failed(chain_of(&error)),
+        };
+        Task::spawn(follow(Topic::Agent, watch, sender, read))
+    }
+}
+
+async fn follow<T, F>(
+    topic: Topic,
+    mut watch: Watch<T>,
+    sender: mpsc::Sender<(Topic, News)>,
+    mut read: F,
+) where
+    T: PartialEq + Send + Sync + 'static,
+    F: FnMut(WatchEvent<T>) -> News + Send,
+{
+    loop {
+        let news = read(watch.next().await);
+        if let News::Failed(reason) = &news {
+            tracing::debug!(?topic, %reason, "watch failed");
+        }
+        if sender.send((topic.clone(), news)).await.is_err() {
+            // Nobody listens any more.
+            return;
+        }
+    }
+}
+
+fn each(interval: Duration) -> Rate {
+    Rate { burst: 0, interval }
+}
+
+fn overrides(query: &ChainQuery) -> ChainOverrides {
+    ChainOverrides {
+        datacenter: query.datacenter.clone(),
+        namespace: query.namespace.clone(),
+        partition: query.partition.clone(),
+        protocol: query.protocol.clone(),
+        connect_timeout: query.connect_timeout,
+        mesh_gateway: MeshGateway {
+            mode: query.mesh_gateway.clone().unwrap_or_default(),
+        },
+    }
+}
+
+fn instances(client: &Client, query: &InstancesQuery) -> Query<Vec<ServiceEntry>> {
+    let mut asked = if query.mesh {
+        client.health_connect(&query.service)
+    } else {
+        client.health_service(&query.service)
+    };
+    if let Some(datacenter) = &query.datacenter {
+        asked = asked.datacenter(datacenter);
+    }
+    if let Some(namespace) = &query.namespace {
+        asked = asked.namespace(namespace);
+    }
+    if let Some(partition) = &query.partition {
+        asked = asked.partition(partition);
+    }
+    if let Some(filter) = &query.filter {
+        asked = asked.filter(filter);
+    }
+    asked
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
