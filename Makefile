@@ -27,6 +27,7 @@ help: ## list the targets
 
 .PHONY: run
 run: ## gateway, two services and their sidecars in one process; nothing else needed
+	@tests/tools/setup.sh --build
 	@$(CARGO) run --package meridian --bin meridian -- dev $(ARGS)
 
 .PHONY: demo
@@ -94,6 +95,7 @@ scenarios: setup build ## black-box scenarios against meshd and gateway
 .PHONY: bench
 bench: ## micro-benchmarks, release profile
 	$(call step,benchmarks)
+	@tests/tools/setup.sh --build
 	@$(CARGO) bench --package meridian-bench
 
 # Not part of `test`: cargo-deny is a download of its own. The integration test

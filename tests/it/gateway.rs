@@ -21,9 +21,9 @@ listeners:
 - {{name: main, address: 127.0.0.1, port: {LISTENER}, protocol: HTTP}}
 backends:
 - name: one
-  discovery: {{static: {{endpoints: [\"{one}\"]}}}}
+  discovery: {{static: {{endpoints: [{{address: \"{one}\"}}]}}}}
 - name: two
-  discovery: {{static: {{endpoints: [\"{two}\"]}}}}
+  discovery: {{static: {{endpoints: [{{address: \"{two}\"}}]}}}}
 routes:
 - name: first
   parentRefs: [{{name: main}}]

@@ -3,11 +3,13 @@
 //!
 //! The pair of two Envoys holds the tests themselves to the truth.
 
+use std::io::ErrorKind;
+
 use http::Request;
 use meridian_tests::client::grpc::{self, Call};
 use meridian_tests::client::{Connection, Protocol, full, get, loopback};
 use meridian_tests::consul::{Consul, Service};
-use meridian_tests::origin::{FAREWELL, Origin, Seen, TcpOrigin};
+use meridian_tests::origin::{FAREWELL, Origin, RESET, Seen, TcpOrigin};
 use meridian_tests::sidecar::{Kind, Sidecar};
 use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::{World, isolated};
@@ -41,6 +43,24 @@ fn every_protocol_crosses_from_meshd_to_envoy() {
 #[test]
 fn every_protocol_crosses_from_meshd_to_meshd() {
     cross(Kind::Meshd, Kind::Meshd);
+}
+
+#[test]
+fn a_reset_of_the_origin_reaches_the_client_as_a_reset() {
+    isolated("reset", async |world| {
+        let _mesh = Mesh::start(world, Kind::Meshd, Kind::Meshd).await;
+        let mut stream = TcpStream::connect(loopback(TCP))
+            .await
+            .expect("a connection");
+        stream.write_all(RESET).await.expect("an open connection");
+        let end = stream.read_to_end(&mut Vec::new()).await;
+        let kind = end.map_err(|error| error.kind());
+        assert_eq!(
+            kind,
+            Err(ErrorKind::ConnectionReset),
+            "not as an end in good order"
+        );
+    });
 }
 
 fn cross(caller: Kind, callee: Kind) {

@@ -15,6 +15,12 @@ mod interop;
 /// Whom a sidecar talks to: one certificate, and no other.
 mod identity;
 
+/// What intentions do to new and open connections and to requests.
+mod intentions;
+
+/// A sidecar follows its registration.
+mod registration;
+
 /// Rotations, outages, changes and departures cost no request.
 mod zero_loss;
 

@@ -8,7 +8,7 @@ use meridian_tests::workspace::{Source, members, metadata, root, sources};
 use serde_json::Value;
 
 /// Who may know whom, by folder. What a crate's tests use is not held here.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("config", &["model"]),
     ("consul", &[]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("sources", &["consul", "nomad", "model"]),
     ("telemetry", &[]),
     ("dataplane", &["model", "telemetry"]),
+    ("program", PARTS),
     ("gateway", ANY),
     ("meshd", ANY),
     ("meridian", ANY),
@@ -23,8 +24,20 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("bench", ANY),
 ];
 
-/// Programs put the parts together: start-up maps all sides onto each other.
+/// The frame of the programs maps all sides onto each other at start-up.
+const PARTS: &[&str] = &[
+    "config",
+    "consul",
+    "nomad",
+    "sources",
+    "telemetry",
+    "dataplane",
+    "model",
+];
+
+/// Programs and tests see everything but each other.
 const ANY: &[&str] = &[
+    "program",
     "config",
     "consul",
     "nomad",

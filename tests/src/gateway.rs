@@ -86,7 +86,7 @@ listeners:
 - {{name: main, address: 127.0.0.1, port: {port}, protocol: HTTP}}
 backends:
 - name: origin
-  discovery: {{static: {{endpoints: [\"{origin}\"]}}}}
+  discovery: {{static: {{endpoints: [{{address: \"{origin}\"}}]}}}}
 routes:
 - name: everything
   parentRefs: [{{name: main}}]
@@ -99,24 +99,26 @@ routes:
 /// One listener, everything to a service through the mesh. The gateway goes by
 /// the name `edge` there. `more` are ports of further listeners.
 pub fn mesh_configuration(port: u16, service: &str, more: &[u16]) -> String {
-    let extra: String = more
-        .iter()
+    let ports = || std::iter::once(port).chain(more.iter().copied());
+    let listeners: String = ports()
         .map(|port| {
-            format!("- {{name: extra-{port}, address: 127.0.0.1, port: {port}, protocol: HTTP}}\n")
+            format!("- {{name: on-{port}, address: 127.0.0.1, port: {port}, protocol: HTTP}}\n")
         })
         .collect();
+    let parents: Vec<_> = ports().map(|port| format!("{{name: on-{port}}}")).collect();
+    let parents = parents.join(", ");
     format!(
         "\
 version: edge/v1
-consul: {{address: {HTTP_API}, service: edge}}
+consul: {{address: \"{HTTP_API}\"}}
+service: {{name: edge}}
 listeners:
-- {{name: main, address: 127.0.0.1, port: {port}, protocol: HTTP}}
-{extra}backends:
+{listeners}backends:
 - name: {service}
-  discovery: {{consul: {{service: {service}, mesh: true}}}}
+  discovery: {{consul: {{service: {service}}}}}
 routes:
 - name: everything
-  parentRefs: [{{name: main}}]
+  parentRefs: [{parents}]
   rules:
   - backendRefs: [{{name: {service}}}]
 "

@@ -4,4 +4,4 @@ mod echo;
 mod tcp;
 
 pub use echo::{Origin, Seen};
-pub use tcp::{FAREWELL, TcpOrigin};
+pub use tcp::{FAREWELL, RESET, TcpOrigin};

@@ -5,6 +5,7 @@
 #   tests/tools/setup.sh          do it, say what happens, write target/tools.env
 #   tests/tools/setup.sh --env    the same, then print `export NAME=VALUE` lines:
 #                                 eval "$(tests/tools/setup.sh --env)"
+#   tests/tools/setup.sh --build  only what building needs: packages and Rust
 #
 # Idempotent, and fast when nothing is missing. CONSUL_BIN and ENVOY_BIN, when
 # set, are taken instead of what the script would choose.
@@ -125,8 +126,10 @@ write_env_file() {
 }
 
 main() {
+    case ${1:-} in '' | --env | --build) ;; *) fail "unknown option $1" "see the head of $0" ;; esac
     system_packages
     rust_toolchain
+    [[ ${1:-} != --build ]] || return 0
     find_consul
     find_envoy
     write_env_file

@@ -12,6 +12,9 @@ use crate::client::loopback;
 /// keeps the other direction open.
 pub const FAREWELL: &[u8] = b"\nend of input seen\n";
 
+/// Asks the origin to reset the connection instead of answering.
+pub const RESET: &[u8] = b"reset";
+
 /// Echoes every byte, then says farewell. It ends when dropped.
 #[derive(Debug)]
 pub struct TcpOrigin {
@@ -52,6 +55,7 @@ async fn echo(mut stream: TcpStream) -> std::io::Result<()> {
     loop {
         match stream.read(&mut buffer).await? {
             0 => break,
+            length if buffer[..length] == *RESET => return stream.set_zero_linger(),
             length => stream.write_all(&buffer[..length]).await?,
         }
     }
