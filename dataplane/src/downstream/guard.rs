@@ -1,0 +1,129 @@
+//! The HTTP/1 guard: reads along where a connection's bytes enter, and refuses
+//! what two parsers could read two ways.
+//!
+//! Pingora drops Content-Length beside Transfer-Encoding before a filter sees
+//! it, takes bare line feeds, and forwards a list of transfer codings as the
+//! last of them. So the strict rules of RFC 9112 are kept here, before Pingora
+//! parses. The guard must know where a body ends to find the next head; it
+//! never changes a byte.
+//!
+//! A pure state machine: bytes in, verdicts out. [`super::Downstream`] does the
+//! reading and the waiting.
+
+mod chunked;
+mod head;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
+use super::violation::Violation;
+use chunked::Chunks;
+use head::HeadScan;
+
+/// What one request's head may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadLimits {
+    /// Bytes, with the request line and the empty line.
+    pub(crate) bytes: usize,
+    /// Header lines.
+    pub(crate) headers: usize,
+}
+
+/// Follows the requests of one connection.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    limits: HeadLimits,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(HeadScan),
+    Length(u64),
+    Chunked(Chunks),
+}
+
+/// How far a head has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadStep {
+    /// Its end is not among the bytes.
+    Incomplete,
+    /// It is sound and this many bytes long.
+    Complete(usize),
+    /// It breaks a rule.
+    Refused(Violation),
+}
+
+/// What is left of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyStep {
+    /// All bytes belong to it, and more will.
+    Open,
+    /// This many bytes belong to it, and it is complete.
+    Done(usize),
+    /// This many bytes are sound; what follows breaks a rule.
+    Refused(usize, Violation),
+}
+
+/// How the body behind a head is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+impl Guard {
+    pub(crate) fn new(limits: HeadLimits) -> Self {
+        Self {
+            limits,
+            state: State::Head(HeadScan::default()),
+        }
+    }
+
+    /// Whether the next byte belongs to a head.
+    pub(crate) fn expects_head(&self) -> bool {
+        matches!(self.state, State::Head(_))
+    }
+
+    /// Looks at a head. `bytes` begins where the head does and holds all that
+    /// has come; what was seen in an earlier call is not looked at again.
+    pub(crate) fn head(&mut self, bytes: &[u8]) -> HeadStep {
+        let State::Head(scan) = &mut self.state else {
+            return HeadStep::Complete(0);
+        };
+        match scan.advance(bytes, self.limits) {
+            Ok(None) => HeadStep::Incomplete,
+            Ok(Some((length, framing))) => {
+                self.state = match framing {
+                    Framing::Length(0) => State::Head(HeadScan::default()),
+                    Framing::Length(length) => State::Length(length),
+                    Framing::Chunked => State::Chunked(Chunks::default()),
+                };
+                HeadStep::Complete(length)
+            }
+            Err(violation) => HeadStep::Refused(violation),
+        }
+    }
+
+    /// Looks at bytes behind the head, each exactly once.
+    pub(crate) fn body(&mut self, bytes: &[u8]) -> BodyStep {
+        let step = match &mut self.state {
+            State::Head(_) => return BodyStep::Done(0),
+            State::Length(left) => {
+                let taken =
+                    usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= taken as u64;
+                if *left > 0 {
+                    BodyStep::Open
+                } else {
+                    BodyStep::Done(taken)
+                }
+            }
+            State::Chunked(chunks) => chunks.advance(bytes),
+        };
+        if matches!(step, BodyStep::Done(_)) {
+            self.state = State::Head(HeadScan::default());
+        }
+        step
+    }
+}

@@ -1,0 +1,259 @@
+//! One request head, line by line as the lines come.
+
+use super::syntax::{is_authority, is_token, is_value, same_authority, trim};
+use super::{Framing, HeadLimits};
+use crate::downstream::violation::Violation;
+use std::ops::Range;
+
+/// What is known of a head after its complete lines.
+#[derive(Debug, Default)]
+pub(super) struct HeadScan {
+    /// Up to here no line feed is left to find.
+    searched: usize,
+    /// Where the line that is not complete begins.
+    line: usize,
+    request: Option<RequestLine>,
+    headers: usize,
+    host: Option<Range<usize>>,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+#[derive(Debug)]
+struct RequestLine {
+    version: Version,
+    /// Authority of a target in absolute-form, and its scheme's port.
+    authority: Option<(Range<usize>, &'static [u8])>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http10,
+    Http11,
+}
+
+impl HeadScan {
+    /// Takes the head on; its length and its body's framing once it is complete.
+    pub(super) fn advance(
+        &mut self,
+        bytes: &[u8],
+        limits: HeadLimits,
+    ) -> Result<Option<(usize, Framing)>, Violation> {
+        while let Some(found) = memchr::memchr(b'\n', &bytes[self.searched..]) {
+            let end = self.searched + found;
+            if end >= limits.bytes {
+                return Err(self.too_large());
+            }
+            let Some(line) = bytes[self.line..end].strip_suffix(b"\r") else {
+                return Err(Violation::LineEnd);
+            };
+            let start = self.line;
+            self.searched = end + 1;
+            self.line = end + 1;
+            match &self.request {
+                // One empty line in front is forgiven (RFC 9112, 2.2).
+                None if line.is_empty() && start == 0 => {}
+                None => self.request = Some(request_line(line, start)?),
+                Some(request) if line.is_empty() => {
+                    let framing = self.finish(request, bytes)?;
+                    return Ok(Some((self.line, framing)));
+                }
+                Some(_) => self.header(line, start, limits)?,
+            }
+        }
+        self.searched = bytes.len();
+        if bytes.len() >= limits.bytes {
+            return Err(self.too_large());
+        }
+        Ok(None)
+    }
+
+    fn too_large(&self) -> Violation {
+        match self.request {
+            None => Violation::TargetBytes,
+            Some(_) => Violation::HeadBytes,
+        }
+    }
+
+    fn header(&mut self, line: &[u8], start: usize, limits: HeadLimits) -> Result<(), Violation> {
+        self.headers += 1;
+        if self.headers > limits.headers {
+            return Err(Violation::HeaderCount);
+        }
+        if matches!(line, [b' ' | b'\t', ..]) {
+            return Err(Violation::FoldedHeader);
+        }
+        let colon = memchr::memchr(b':', line).ok_or(Violation::HeaderName)?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+            return Err(Violation::HeaderName);
+        }
+        if !is_value(value) {
+            return Err(Violation::ControlByte);
+        }
+        let trimmed = trim(value);
+        // The lengths of the few names that matter spare the others a comparison.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                let offset = start + colon + 1 + value.len() - trim_start(value).len();
+                self.host(trimmed, offset)
+            }
+            14 if is_framing_name(name, b"content-length") => self.content_length(name, trimmed),
+            17 if is_framing_name(name, b"transfer-encoding") => {
+                self.transfer_encoding(name, trimmed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn host(&mut self, value: &[u8], offset: usize) -> Result<(), Violation> {
+        if self.host.is_some() || !is_authority(value) {
+            return Err(Violation::Host);
+        }
+        self.host = Some(offset..offset + value.len());
+        Ok(())
+    }
+
+    /// Digits without padding: `002` is one number to us and another to who
+    /// reads octal.
+    fn content_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Violation> {
+        let padded = value.len() > 1 && value[0] == b'0';
+        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        if self.length.is_some() || name.contains(&b'_') || padded || !digits {
+            return Err(Violation::ContentLength);
+        }
+        let number = std::str::from_utf8(value)
+            .ok()
+            .and_then(|digits| digits.parse().ok())
+            .ok_or(Violation::ContentLength)?;
+        self.length = Some(number);
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, name: &[u8], value: &[u8]) -> Result<(), Violation> {
+        if self.chunked || name.contains(&b'_') || !value.eq_ignore_ascii_case(b"chunked") {
+            return Err(Violation::TransferCoding);
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    /// The rules that need the whole head.
+    fn finish(&self, request: &RequestLine, bytes: &[u8]) -> Result<Framing, Violation> {
+        let host = self.host.as_ref().map(|host| &bytes[host.clone()]);
+        match (&request.authority, host) {
+            (_, None) if request.version == Version::Http11 => {
+                return Err(Violation::Host);
+            }
+            (Some((authority, port)), Some(host))
+                if !same_authority(&bytes[authority.clone()], host, port) =>
+            {
+                return Err(Violation::Target);
+            }
+            _ => {}
+        }
+        match (self.length, self.chunked) {
+            (Some(_), true) => Err(Violation::FramingConflict),
+            (None, true) if request.version == Version::Http10 => {
+                Err(Violation::TransferCodingVersion)
+            }
+            (None, true) => Ok(Framing::Chunked),
+            (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
+        }
+    }
+}
+
+fn trim_start(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Whether `name` is `expected`, or would be to who takes `_` for `-`, as CGI
+/// and its descendants do.
+fn is_framing_name(name: &[u8], expected: &[u8]) -> bool {
+    name.iter().zip(expected).all(|(byte, expected)| {
+        byte.eq_ignore_ascii_case(expected) || (*byte, *expected) == (b'_', b'-')
+    })
+}
+
+fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Violation> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Violation::RequestLine);
+    };
+    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+        return Err(Violation::Method);
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(Violation::Version);
+        }
+        _ => return Err(Violation::RequestLine),
+    };
+    if method == b"CONNECT" {
+        return Err(Violation::Connect);
+    }
+    let authority = authority_of(method, target)?.map(|(range, port)| {
+        let offset = start + method.len() + 1;
+        (range.start + offset..range.end + offset, port)
+    });
+    Ok(RequestLine { version, authority })
+}
+
+/// Checks a target; the place of the authority in one of absolute-form.
+fn authority_of(
+    method: &[u8],
+    target: &[u8],
+) -> Result<Option<(Range<usize>, &'static [u8])>, Violation> {
+    let legal = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
+    if !target.iter().all(legal) {
+        return Err(Violation::Target);
+    }
+    match target {
+        [b'/', ..] => Ok(None),
+        b"*" if method == b"OPTIONS" => Ok(None),
+        _ => {
+            let (scheme, port): (_, &[u8]) = match target {
+                [
+                    b'h' | b'H',
+                    b't' | b'T',
+                    b't' | b'T',
+                    b'p' | b'P',
+                    b':',
+                    b'/',
+                    b'/',
+                    ..,
+                ] => (7, b"80"),
+                [
+                    b'h' | b'H',
+                    b't' | b'T',
+                    b't' | b'T',
+                    b'p' | b'P',
+                    b's' | b'S',
+                    b':',
+                    b'/',
+                    b'/',
+                    ..,
+                ] => (8, b"443"),
+                _ => return Err(Violation::Target),
+            };
+            let rest = &target[scheme..];
+            let end = rest
+                .iter()
+                .position(|byte| matches!(byte, b'/' | b'?'))
+                .unwrap_or(rest.len());
+            if !is_authority(&rest[..end]) {
+                return Err(Violation::Target);
+            }
+            Ok(Some((scheme..scheme + end, port)))
+        }
+    }
+}

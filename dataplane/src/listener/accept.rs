@@ -1,0 +1,186 @@
+//! Taking connections: every worker accepts from the same socket.
+//!
+//! The kernel wakes the workers that are idle, which spreads connections by
+//! itself while there is work. What it does not see is how long connections
+//! last; so a worker that holds notably more than the lightest hands a new one
+//! over to it.
+
+use super::handle::ListenerHandle;
+use super::serve::{Arrival, serve};
+use super::socket::{Acceptor, BACKLOG, tune};
+use super::{ConnectionHandler, DrainWatch};
+use crate::downstream::Socket;
+use crate::drain::Drain;
+use crate::workers::{WorkerId, Workers};
+use arc_swap::ArcSwap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Instant;
+
+/// Pause after a failure of `accept` that another try at once would meet again,
+/// such as too many open files. It doubles up to the second value, at which
+/// closing connections are noticed soon enough.
+const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
+
+/// What the accept loops of one socket share.
+pub(super) struct Accepting<H: ConnectionHandler> {
+    /// The listener that new connections belong to.
+    pub(super) current: ArcSwap<ListenerHandle<H::State>>,
+    pub(super) handler: Arc<H>,
+    pub(super) workers: Arc<Workers>,
+    pub(super) drain: Drain,
+}
+
+/// An accepted socket, not yet bound to a runtime.
+enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Accepts until `stop` turns true, and then what the kernel has accepted for us.
+pub(super) async fn run<H: ConnectionHandler>(
+    acceptor: Acceptor,
+    shared: Arc<Accepting<H>>,
+    worker: WorkerId,
+    mut stop: DrainWatch,
+) {
+    let listening = match Listening::new(acceptor) {
+        Ok(listening) => listening,
+        Err(error) => {
+            let listener = shared.current.load();
+            tracing::error!(listener = %listener.name(), worker, error = %error, "cannot accept on this worker");
+            return;
+        }
+    };
+    let mut pause = PAUSE[0];
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            // An error says that the listeners are gone, which is a stop as well.
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = listening.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                pause = PAUSE[0];
+                shared.dispatch(worker, socket, peer);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                let listener = shared.current.load_full();
+                listener.accept_failed();
+                if pause == PAUSE[0] {
+                    tracing::warn!(listener = %listener.name(), error = %error, "cannot accept connections");
+                }
+                // A stop during the pause is seen right after it.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE[1]);
+            }
+        }
+    }
+    for (accepted, peer) in listening.rest() {
+        shared.dispatch(worker, accepted, peer);
+    }
+}
+
+/// Whether only the one connection failed, and not accepting as such.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+impl<H: ConnectionHandler> Accepting<H> {
+    fn dispatch(&self, worker: WorkerId, accepted: Accepted, peer: Option<SocketAddr>) {
+        let listener = self.current.load_full();
+        let Some(admitted) = listener.admit() else {
+            listener.metrics().limit_reached();
+            return;
+        };
+        let worker = self.workers.lighter_than(worker).unwrap_or(worker);
+        let arrival = Arrival {
+            handler: Arc::clone(&self.handler),
+            admitted,
+            peer,
+            accepted: Instant::now(),
+            in_flight: self.drain.enter(),
+            seat: self.workers.seat(worker),
+        };
+        self.workers.spawn_on(worker, move || async move {
+            match accepted.register() {
+                Ok(socket) => serve(socket, arrival).await,
+                Err(error) => {
+                    let listener = arrival.admitted.listener();
+                    tracing::warn!(listener = %listener.name(), error = %error, "cannot serve a connection");
+                }
+            }
+        });
+    }
+}
+
+impl Accepted {
+    /// Binds the socket to the runtime of the worker that calls.
+    fn register(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => {
+                let stream = TcpStream::from_std(stream)?;
+                tune(&stream);
+                Socket::Tcp(stream)
+            }
+            Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+impl Listening {
+    fn new(acceptor: Acceptor) -> io::Result<Self> {
+        Ok(match acceptor {
+            Acceptor::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Acceptor::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Accepted::Tcp(stream.into_std()?), Some(peer)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Accepted::Unix(stream.into_std()?), None))
+            }
+        }
+    }
+
+    /// What clients have connected already: closing the socket would reset them.
+    fn rest(self) -> Vec<(Accepted, Option<SocketAddr>)> {
+        let one = |listening: &Self| -> io::Result<(Accepted, Option<SocketAddr>)> {
+            match listening {
+                Self::Tcp(listener) => {
+                    let (socket, address) = socket2::SockRef::from(listener).accept()?;
+                    socket.set_nonblocking(true)?;
+                    Ok((Accepted::Tcp(socket.into()), address.as_socket()))
+                }
+                Self::Unix(listener) => {
+                    let (socket, _) = socket2::SockRef::from(listener).accept()?;
+                    socket.set_nonblocking(true)?;
+                    Ok((Accepted::Unix(socket.into()), None))
+                }
+            }
+        };
+        // The bound keeps a flood of new connections from delaying the close.
+        (0..BACKLOG).map_while(|_| one(&self).ok()).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! TLS: one rustls, one crypto provider, and the verifiers that know SPIFFE.
+//!
+//! Configurations are built when a snapshot is, never per connection. Sessions
+//! are not resumed on mesh connections: a resumed session would bring its old
+//! certificate chain unverified.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`certificate`] | what a leaf says about its owner |
+//! | [`server`] | what listeners present and whom they let in |
+//! | [`client`] | what upstream connections present and whom they expect |
+//! | [`peer`] | the proved other side of one connection |
+//! | [`failure`] | why a handshake came to nothing, for metric and log |
+
+pub mod certificate;
+pub mod client;
+pub mod failure;
+pub mod peer;
+pub mod server;
+
+#[cfg(test)]
+pub(crate) mod authority;
+#[cfg(test)]
+mod tests;
+
+pub use client::{mesh_client_config, tls_client_config};
+pub use failure::{HandshakeError, HandshakeFailure};
+pub use peer::PeerCertificate;
+pub use server::{edge_server_config, mesh_server_config};
+
+use meridian_model::listener::Alpn;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::{Arc, OnceLock};
+
+/// Why a TLS configuration could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The key is no PKCS#8, SEC1 or PKCS#1 structure.
+    #[error("private key of {owner} is unreadable: {reason}")]
+    Key {
+        /// Identity, or name of the certificate.
+        owner: Arc<str>,
+        /// What the parser said; it has no error type.
+        reason: &'static str,
+    },
+    /// Chain and key do not make a certificate that rustls can present.
+    #[error("certificate of {owner} cannot be presented")]
+    Certificate {
+        /// Identity, or name of the certificate.
+        owner: Arc<str>,
+        /// What rustls said.
+        #[source]
+        source: rustls::Error,
+    },
+    /// A trusted root is no certificate.
+    #[error("root certificate of {owner} is unreadable")]
+    Root {
+        /// Trust domain, or server name.
+        owner: Arc<str>,
+        /// What rustls said.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The verifier of client certificates could not be built.
+    #[error("verifier of trust domain {domain} cannot be built")]
+    Verifier {
+        /// Trust domain.
+        domain: Arc<str>,
+        /// What rustls said.
+        #[source]
+        source: rustls::server::VerifierBuilderError,
+    },
+    /// There are no roots for the trust domain, so nobody could be believed.
+    #[error("no roots of trust domain {domain}")]
+    NoRoots {
+        /// Trust domain.
+        domain: Arc<str>,
+    },
+    /// A listener with TLS has no certificate.
+    #[error("no certificate to present")]
+    NoCertificate,
+    /// The system has no trusted roots.
+    #[error("the system's root certificates cannot be used: {reason}")]
+    SystemRoots {
+        /// All that went wrong while they were read.
+        reason: String,
+    },
+    /// The protocol versions do not fit the provider.
+    #[error("TLS versions cannot be offered")]
+    Versions(#[source] rustls::Error),
+}
+
+/// The one crypto provider, also installed as the process's default for
+/// libraries that ask for it.
+pub fn provider() -> &'static Arc<CryptoProvider> {
+    static CHOSEN: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let ours = rustls::crypto::ring::default_provider();
+        // It fails where a program installed one earlier; our configurations
+        // name theirs and do not depend on the default.
+        let _ = ours.clone().install_default();
+        Arc::new(ours)
+    })
+}
+
+impl TlsError {
+    fn certificate(owner: &str) -> impl FnOnce(rustls::Error) -> Self {
+        let owner = owner.into();
+        move |source| Self::Certificate { owner, source }
+    }
+}
+
+fn private_key(owner: &str, key: &meridian_model::PrivateKey) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::try_from(key.der())
+        .map(|key| key.clone_key())
+        .map_err(|reason| TlsError::Key {
+            owner: owner.into(),
+            reason,
+        })
+}
+
+fn certificates(chain: &[Arc<[u8]>]) -> Vec<CertificateDer<'static>> {
+    chain
+        .iter()
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect()
+}
+
+fn root_store(owner: &str, roots: &[Arc<[u8]>]) -> Result<rustls::RootCertStore, TlsError> {
+    let mut store = rustls::RootCertStore::empty();
+    for root in certificates(roots) {
+        store.add(root).map_err(|source| TlsError::Root {
+            owner: owner.into(),
+            source,
+        })?;
+    }
+    Ok(store)
+}
+
+fn alpn_names<'a>(alpn: impl IntoIterator<Item = &'a Alpn>) -> Vec<Vec<u8>> {
+    let name = |alpn: &Alpn| match alpn {
+        Alpn::Http1 => b"http/1.1".to_vec(),
+        Alpn::H2 => b"h2".to_vec(),
+    };
+    alpn.into_iter().map(name).collect()
+}

@@ -1,0 +1,61 @@
+//! What a leaf certificate says about its owner: the X.509-SVID rules.
+//!
+//! Consul's leaves carry exactly one URI as subject alternative name and no
+//! DNS name, so host name verification could never stand in for this.
+
+use meridian_model::SpiffeId;
+use meridian_model::identity::SpiffeError;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Why a leaf names no SPIFFE identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LeafError {
+    /// Not a certificate, or its extensions are malformed.
+    #[error("certificate is unreadable")]
+    Unreadable,
+    /// No URI among its subject alternative names.
+    #[error("certificate has no URI")]
+    NoUri,
+    /// More than one URI: it could be taken for either (X509-SVID, section 2).
+    #[error("certificate has several URIs")]
+    SeveralUris,
+    /// The URI is no SPIFFE ID.
+    #[error("certificate's URI is no SPIFFE ID: {0}")]
+    Malformed(SpiffeError),
+    /// It may sign others, which a leaf may not (X509-SVID, section 4.1).
+    #[error("certificate of an authority stands as a leaf")]
+    Authority,
+}
+
+/// Reads the one SPIFFE ID of a leaf. The chain is not looked at.
+///
+/// # Errors
+/// When the leaf breaks the rules of X.509-SVID.
+pub fn spiffe_id(leaf: &[u8]) -> Result<SpiffeId, LeafError> {
+    let (rest, certificate) = X509Certificate::from_der(leaf).map_err(|_| LeafError::Unreadable)?;
+    if !rest.is_empty() {
+        return Err(LeafError::Unreadable);
+    }
+    let usage = certificate.key_usage().map_err(|_| LeafError::Unreadable)?;
+    if certificate.is_ca() || usage.is_some_and(|usage| usage.value.key_cert_sign()) {
+        return Err(LeafError::Authority);
+    }
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| LeafError::Unreadable)?
+        .ok_or(LeafError::NoUri)?;
+    let mut uris = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
+    let uri = uris.next().ok_or(LeafError::NoUri)?;
+    if uris.next().is_some() {
+        return Err(LeafError::SeveralUris);
+    }
+    SpiffeId::parse(uri).map_err(LeafError::Malformed)
+}

@@ -1,0 +1,244 @@
+//! What listeners present, and whom they let in.
+
+use super::certificate;
+use super::failure::IdentityError;
+use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
+use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate, TlsVersion};
+use meridian_model::{Identity, TrustBundle, TrustDomain};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Consul Connect's mutual TLS: the leaf is presented to everyone, and a
+/// certificate of one SPIFFE identity under our roots is required of everyone.
+/// Whether that identity may call is the authorizer's business.
+///
+/// # Errors
+/// When chain, key or roots are unusable.
+pub fn mesh_server_config(
+    identity: &Identity,
+    alpn: &[Alpn],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let owner = identity.name.as_str();
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(versions(TlsVersion::V1_2))
+        .map_err(TlsError::Versions)?
+        .with_client_cert_verifier(Arc::new(MeshClients::new(&identity.trust)?))
+        .with_single_cert(
+            certificates(&identity.chain),
+            private_key(owner, &identity.key)?,
+        )
+        .map_err(TlsError::certificate(owner))?;
+    config.alpn_protocols = alpn_names(alpn);
+    // A resumed session would bring the client's old chain unverified.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// Ordinary server TLS, the certificate chosen by SNI. Sessions resume, as no
+/// identity hangs on them.
+///
+/// # Errors
+/// When there is no certificate, or one whose chain or key is unusable.
+pub fn edge_server_config(edge: &EdgeTls) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(versions(edge.min_version))
+        .map_err(TlsError::Versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(CertificatesByName::new(&edge.certificates)?));
+    config.alpn_protocols = alpn_names(&edge.alpn);
+    Ok(Arc::new(config))
+}
+
+fn versions(lowest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static NEWEST_FIRST: [&SupportedProtocolVersion; 2] =
+        [&rustls::version::TLS13, &rustls::version::TLS12];
+    match lowest {
+        TlsVersion::V1_2 => &NEWEST_FIRST,
+        TlsVersion::V1_3 => &NEWEST_FIRST[..1],
+    }
+}
+
+/// Verifies mesh clients: a chain to the roots of the trust domain that the
+/// leaf itself names. A domain without roots admits nobody.
+#[derive(Debug)]
+struct MeshClients {
+    domains: BTreeMap<TrustDomain, Arc<dyn ClientCertVerifier>>,
+}
+
+impl MeshClients {
+    fn new(trust: &TrustBundle) -> Result<Self, TlsError> {
+        let verifier = |(domain, roots): (&TrustDomain, &Vec<Arc<[u8]>>)| {
+            let store = root_store(domain.as_str(), roots)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                Arc::new(store),
+                Arc::clone(provider()),
+            )
+            .build()
+            .map_err(|source| TlsError::Verifier {
+                domain: domain.as_str().into(),
+                source,
+            })?;
+            Ok((domain.clone(), verifier))
+        };
+        Ok(Self {
+            domains: trust
+                .roots
+                .iter()
+                .filter(|(_, roots)| !roots.is_empty())
+                .map(verifier)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl ClientCertVerifier for MeshClients {
+    /// None: clients of a mesh have one certificate and need no choosing.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let peer = certificate::spiffe_id(leaf).map_err(IdentityError::from)?;
+        match self.domains.get(peer.trust_domain()) {
+            Some(roots) => roots.verify_client_cert(leaf, intermediates, now),
+            None => Err(IdentityError::UnknownTrustDomain(peer).into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        verify_tls12_signature(message, leaf, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        verify_tls13_signature(message, leaf, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Chooses the certificate: exact name, then the wildcard of one label, then the first.
+#[derive(Debug)]
+struct CertificatesByName {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    first: Arc<CertifiedKey>,
+}
+
+impl CertificatesByName {
+    fn new(certificates: &[Arc<ServerCertificate>]) -> Result<Self, TlsError> {
+        let mut exact = HashMap::new();
+        let mut wildcard = HashMap::new();
+        let mut first = None;
+        for certificate in certificates {
+            let key = certified(certificate)?;
+            for host in &certificate.hosts {
+                let host = host.to_ascii_lowercase();
+                // Of two certificates for one name the first wins.
+                match host.strip_prefix("*.") {
+                    Some(parent) => wildcard.entry(parent.to_owned()),
+                    None => exact.entry(host),
+                }
+                .or_insert_with(|| Arc::clone(&key));
+            }
+            first.get_or_insert(key);
+        }
+        Ok(Self {
+            exact,
+            wildcard,
+            first: first.ok_or(TlsError::NoCertificate)?,
+        })
+    }
+
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let found = name.and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            self.exact.get(&name).or_else(|| {
+                let (_, parent) = name.split_once('.')?;
+                self.wildcard.get(parent)
+            })
+        });
+        Arc::clone(found.unwrap_or(&self.first))
+    }
+}
+
+impl ResolvesServerCert for CertificatesByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.choose(hello.server_name()))
+    }
+}
+
+fn certified(certificate: &ServerCertificate) -> Result<Arc<CertifiedKey>, TlsError> {
+    let key = private_key(&certificate.name, &certificate.key)?;
+    CertifiedKey::from_der(certificates(&certificate.chain), key, provider())
+        .map(Arc::new)
+        .map_err(TlsError::certificate(&certificate.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CertificatesByName;
+    use crate::tls::authority::edge_certificate;
+    use std::sync::Arc;
+
+    #[test]
+    fn exact_names_win_over_wildcards_and_the_first_is_the_default() {
+        let certificates: Vec<_> = [
+            &["default.test"][..],
+            &["*.shop.test"],
+            &["www.shop.test", "other.test"],
+            &["www.shop.test"],
+        ]
+        .map(|hosts| Arc::new(edge_certificate(hosts)))
+        .into();
+        let chosen = CertificatesByName::new(&certificates).unwrap();
+        let cases = [
+            (None, 0),
+            (Some("unknown.test"), 0),
+            (Some("DEFAULT.test"), 0),
+            (Some("a.shop.test"), 1),
+            (Some("www.shop.test"), 2),
+            (Some("a.b.shop.test"), 0),
+            (Some("shop.test"), 0),
+            (Some("other.test"), 2),
+        ];
+        for (name, index) in cases {
+            let leaf: &[u8] = &certificates[index].chain[0];
+            assert_eq!(&*chosen.choose(name).cert[0], leaf, "{name:?}");
+        }
+    }
+}
