@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use consul::blocking::{Watch, WatchEvent};
 
-/// How long anything may take before a test gives up. Generous: the machine may be busy.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long anything may take before a test gives up. Generous: the machine may be busy, and an
+/// agent that has just started now and then takes 15 s to show a new root.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The next event of a watch.
 async fn next<T: PartialEq + Send + Sync + 'static>(watch: &mut Watch<T>) -> WatchEvent<T> {
