@@ -56,10 +56,11 @@ fn no_event_costs_a_request() {
             report.sent as f64 > wanted * 0.95,
             "too little load: {report:#?} in {duration:?}"
         );
-        assert_eq!(
-            scene.origin.requests(),
-            report.good() + scene.warm_up,
-            "one each at the origin"
+        let served = scene.origin.requests() - scene.warm_up;
+        let most = report.good() + report.repeated;
+        assert!(
+            (report.good()..=most).contains(&served),
+            "{served} at the origin: {report:#?}"
         );
     });
 }

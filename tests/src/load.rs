@@ -208,15 +208,12 @@ impl Balancer {
     /// Sends the request once, on an idle connection if there is one.
     async fn attempt(&self) -> Result<u16, Failure> {
         let target = self.choose();
-        let reused = target.idle.lock().await.pop();
+        let idle = target.idle.lock().await.pop();
+        let reused = idle.filter(|connection| !connection.is_closed());
         let repeatable = reused.is_some();
-        let mut connection = match reused.filter(|connection| !connection.is_closed()) {
+        let mut connection = match reused {
             Some(connection) => connection,
-            None => {
-                let opened = Connection::open(target.traffic, Protocol::Http1).await;
-                let opened = opened.map_err(|error| Failure::unsent(&*error))?;
-                opened.authority(&self.plan.authority)
-            }
+            None => self.connect(target).await?,
         };
         let request = Request::get(self.plan.path.as_str()).body(empty());
         let reply = connection
@@ -235,6 +232,17 @@ impl Balancer {
                 repeatable: repeatable && closed_before_reply(&*error),
                 error: chain(&*error),
             }),
+        }
+    }
+
+    async fn connect(&self, target: &Target) -> Result<Connection, Failure> {
+        match Connection::open(target.traffic, Protocol::Http1).await {
+            Ok(connection) => Ok(connection.authority(&self.plan.authority)),
+            Err(error) => {
+                // Until the next probe says otherwise.
+                target.ready.store(false, Ordering::Relaxed);
+                Err(Failure::unsent(&*error))
+            }
         }
     }
 

@@ -21,10 +21,10 @@ readonly consul_oldest=1.20.0
 # The peer of the interoperability tests: a moving peer would hide whose fault a failure is.
 readonly envoy_version=1.40.0
 
-# program=Debian package. Rust crates need the compiler, make (jemalloc) and
-# cmake (zlib-ng); tests need the others.
+# program=Debian package. Rust crates need a compiler with libc's headers, make
+# (jemalloc) and cmake (zlib-ng); tests need the others.
 readonly packages=(
-    cc=gcc make=make cmake=cmake
+    cc=build-essential make=build-essential cmake=cmake
     ip=iproute2 setpriv=util-linux openssl=openssl curl=curl unzip=unzip
     python3=python3 pip3=python3-pip
 )
