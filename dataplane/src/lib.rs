@@ -4,3 +4,5 @@ pub mod admin;
 pub mod route;
 pub mod normalize;
 pub mod headers;
+pub mod balance;
+pub mod resilience;

@@ -13,8 +13,8 @@ mod redirect;
 mod rewrite;
 mod router;
 
-pub(crate) use conditions::escaped_byte;
 pub use conditions::{RequestFacts, conditions_hold};
+pub(crate) use conditions::{escaped_byte, query_value};
 pub use hosts::host_of_authority;
 pub use redirect::{Origin, redirect_location};
 pub use rewrite::{MatchedPath, RewriteError, rewrite_path};

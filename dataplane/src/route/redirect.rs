@@ -30,10 +30,8 @@ pub fn redirect_location(
 ) -> Result<String, RewriteError> {
     let scheme = redirect.scheme.as_deref().unwrap_or(origin.scheme);
     let host = redirect.host.as_deref().unwrap_or(origin.host);
-    let port = redirect.port.or_else(|| match redirect.scheme {
-        Some(_) => None,
-        None => Some(origin.port),
-    });
+    let inherited = redirect.scheme.is_none().then_some(origin.port);
+    let port = redirect.port.or(inherited);
     let mut location = format!("{scheme}://{host}");
     if let Some(port) = port.filter(|port| well_known_port(scheme) != Some(*port)) {
         // Writing to a string cannot fail.

@@ -76,7 +76,8 @@ pub fn rewrite_path(
     let query_length = query.map_or(0, |query| query.len() + 1);
     let mut target = String::with_capacity(1 + start.len() + rest.len() + query_length);
     // A request target starts with a slash, whatever was configured.
-    if !start.starts_with('/') && !(start.is_empty() && rest.starts_with('/')) {
+    let rooted = start.starts_with('/') || (start.is_empty() && rest.starts_with('/'));
+    if !rooted {
         target.push('/');
     }
     target.push_str(start);

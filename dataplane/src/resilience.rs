@@ -1,0 +1,15 @@
+//! Keeping one failure from becoming many: ejection of failing endpoints,
+//! caps on what an upstream may hold, and retries within a budget.
+//!
+//! Pure rules over atomics. The clock and chance are passed in; waiting,
+//! sending and logging are the caller's.
+
+mod backoff;
+mod breaker;
+mod outlier;
+mod retry;
+
+pub use backoff::backoff;
+pub use breaker::{Breaker, Permit, Resource, Usage};
+pub use outlier::{Ejection, Outcome, Outlier};
+pub use retry::{Attempt, Ending, RetryReason, should_retry};
