@@ -1,8 +1,56 @@
 //! The shared Pingora library that moves bytes.
+//!
+//! It reads the newest [`meridian_model::Snapshot`] and knows nothing of where
+//! snapshots come from. [`DataPlane`] is the door: it follows a stream of
+//! snapshots, opens their listeners and serves them on threads of its own.
+//!
+//! From the socket inwards:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`plane`] | start, follow snapshots, report, drain |
+//! | [`listener`] | sockets that open and close while traffic flows |
+//! | [`tls`] | one provider, verifiers that know SPIFFE |
+//! | [`downstream`] | a client's stream, guarded where the bytes enter |
+//! | `proxy` | HTTP: admission, tries, exchange, record |
+//! | `stream`, [`relay`] | TCP |
+//! | `authorize` | intentions |
+//! | [`route`], [`normalize`], [`headers`] | what a request matches and becomes |
+//! | `tables` | all of it prepared from a snapshot |
+//! | [`balance`], [`resilience`] | which endpoint, how often, how long |
+//! | `upstream` | connections to endpoints |
+//! | [`admin`] | the operators' own listener |
+//! | [`workers`], [`drain`] | threads, and their end |
 
-pub mod admin;
-pub mod route;
-pub mod normalize;
+pub mod plane;
+
+pub mod listener;
+
+pub mod tls;
+
+pub mod downstream;
+
+mod proxy;
+
+pub mod relay;
+mod stream;
+
+mod authorize;
+
 pub mod headers;
+pub mod normalize;
+pub mod route;
+
+mod tables;
+
 pub mod balance;
 pub mod resilience;
+
+mod upstream;
+
+pub mod admin;
+
+pub mod drain;
+pub mod workers;
+
+pub use plane::{DataPlane, DrainReport, Readiness, Settings, StartError, Telemetry};

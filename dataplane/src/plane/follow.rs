@@ -1,0 +1,273 @@
+//! The control side: follows the snapshots and brings tables and listeners to
+//! each.
+//!
+//! Work is done for what changed: resources that are the same `Arc` as in the
+//! snapshot before keep their tables. A resource that can't be made ready keeps
+//! its last good version, and is reported.
+
+use super::handler::Handler;
+use super::report::{Readiness, Report};
+use crate::authorize;
+use crate::drain::Drain;
+use crate::listener::{ListenerState, Listeners};
+use crate::tables::{App, AppBuilder, Clusters};
+use crate::tls::{self, TlsError};
+use crate::workers::Workers;
+use meridian_model::{
+    Authorization, Identity, Listener, ListenerName, Rejection, Security, Service, Snapshot,
+    SourceState, Verdict,
+};
+use meridian_telemetry::Chain;
+use meridian_telemetry::metrics::{Layer, Metrics};
+use rustls::ServerConfig;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Follows the snapshots.
+pub(super) struct Follower {
+    metrics: Metrics,
+    drain: Drain,
+    listeners: Listeners<Handler>,
+    clusters: Clusters,
+    ready: BTreeMap<ListenerName, Ready>,
+    current: Arc<Snapshot>,
+    rejected: Vec<Rejection>,
+    report: watch::Sender<Arc<Report>>,
+    readiness: watch::Sender<Readiness>,
+}
+
+/// How often ejected endpoints are looked at: Envoy's default interval.
+const OUTLIER_SWEEP: Duration = Duration::from_secs(10);
+
+/// A listener that was made ready, and what it was made of.
+struct Ready {
+    listener: Arc<Listener>,
+    identity: Option<Arc<Identity>>,
+    tls: Option<Arc<ServerConfig>>,
+    app: App,
+}
+
+impl Follower {
+    pub(super) fn new(
+        handler: Arc<Handler>,
+        workers: Arc<Workers>,
+        metrics: Metrics,
+        drain: Drain,
+        report: watch::Sender<Arc<Report>>,
+        readiness: watch::Sender<Readiness>,
+    ) -> Self {
+        Self {
+            listeners: Listeners::new(handler, workers, metrics.clone(), drain.clone()),
+            clusters: Clusters::new(metrics.clone()),
+            metrics,
+            drain,
+            ready: BTreeMap::new(),
+            current: Arc::new(Snapshot::default()),
+            rejected: Vec::new(),
+            report,
+            readiness,
+        }
+    }
+
+    /// Runs until a drain begins. Without a source, what is known goes on being served.
+    pub(super) async fn run(mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+        let drain = self.drain.clone();
+        let mut drain_begun = std::pin::pin!(drain.begun());
+        let mut source_alive = true;
+        let mut sweeps = tokio::time::interval(OUTLIER_SWEEP);
+        let first = Arc::clone(&snapshots.borrow_and_update());
+        self.apply(first);
+        loop {
+            tokio::select! {
+                _ = &mut drain_begun => break,
+                changed = snapshots.changed(), if source_alive => match changed {
+                    Ok(()) => {
+                        let newest = Arc::clone(&snapshots.borrow_and_update());
+                        self.apply(newest);
+                    }
+                    Err(_) => {
+                        source_alive = false;
+                        tracing::warn!("no more snapshots will come; the last one stays");
+                    }
+                },
+                () = self.listeners.retry_failed() => self.tell(),
+                _ = sweeps.tick() => self.sweep_outliers(),
+            }
+        }
+        self.listeners.reconcile(Vec::new());
+        self.tell();
+        // The listeners' connections hold what they need; they are watched by
+        // whoever waits for the drain.
+        self.drain.finished().await;
+    }
+
+    fn sweep_outliers(&self) {
+        let now = Instant::now();
+        for cluster in self.clusters.all().iter().filter_map(|c| c.state()) {
+            cluster.sweep(now);
+        }
+    }
+
+    fn apply(&mut self, snapshot: Arc<Snapshot>) {
+        self.rejected.clear();
+        self.clusters.update(&snapshot, &mut self.rejected);
+        let mut before = std::mem::take(&mut self.ready);
+        let mut ready = BTreeMap::new();
+        for (name, listener) in &snapshot.listeners {
+            let last = before.remove(name);
+            if let Some(made) = self.make_ready(listener, &snapshot, last) {
+                ready.insert(name.clone(), made);
+            }
+        }
+        self.ready = ready;
+        let desired = self.ready.values().map(|ready| ListenerState {
+            model: Arc::clone(&ready.listener),
+            tls: ready.tls.clone(),
+            app: ready.app.clone(),
+        });
+        self.listeners.reconcile(desired.collect());
+        self.clusters.forget_unused();
+        self.current = snapshot;
+        self.close_revoked();
+        self.count();
+        self.tell();
+    }
+
+    /// The listener with its tables; those it had, where nothing changed; its
+    /// last good version, where it can't be made ready.
+    fn make_ready(
+        &mut self,
+        listener: &Arc<Listener>,
+        snapshot: &Snapshot,
+        last: Option<Ready>,
+    ) -> Option<Ready> {
+        let identity = match &listener.security {
+            Security::Mesh { identity, .. } => snapshot.identities.get(identity).cloned(),
+            Security::Plain | Security::Edge(_) => None,
+        };
+        let same_identity = |last: &Ready| match (&last.identity, &identity) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_listener = |last: &Ready| Arc::ptr_eq(&last.listener, listener);
+        if let Some(last) = last
+            .as_ref()
+            .filter(|last| same_listener(last) && same_identity(last))
+        {
+            return Some(Ready {
+                listener: Arc::clone(&last.listener),
+                identity,
+                tls: last.tls.clone(),
+                app: last.app.clone(),
+            });
+        }
+        let tls = match server_config(listener, identity.as_deref()) {
+            Ok(tls) => tls,
+            Err(error) => {
+                self.reject(&format!("listener {}", listener.name), &error);
+                return last;
+            }
+        };
+        let mut builder = AppBuilder {
+            clusters: &mut self.clusters,
+            identities: &snapshot.identities,
+            metrics: &self.metrics,
+        };
+        Some(Ready {
+            listener: Arc::clone(listener),
+            identity,
+            tls,
+            app: builder.build(listener),
+        })
+    }
+
+    fn reject(&mut self, resource: &str, error: &TlsError) {
+        let reason = Chain(error).to_string();
+        tracing::error!(resource, reason, "resource refused, its last version stays");
+        self.rejected.push(Rejection {
+            resource: resource.to_owned(),
+            reason,
+        });
+    }
+
+    /// Closes TCP connections whose peer may not connect any more. HTTP peers
+    /// learn it from their next response, or while they stream.
+    fn close_revoked(&self) {
+        for handle in self.listeners.handles() {
+            let state = handle.state();
+            let App::Tcp(app) = &state.app else { continue };
+            let Some(rules) = &app.service.authorization else {
+                continue;
+            };
+            for connection in handle.connections() {
+                if is_denied(rules, connection.peer()) {
+                    app.metrics
+                        .verdict(Layer::L4, authorize::label(Verdict::Deny));
+                    tracing::info!(
+                        listener = %handle.name(),
+                        peer = connection.peer().map(|peer| peer.spiffe.as_str()),
+                        "connection closed: an intention now denies its peer"
+                    );
+                    connection.close();
+                }
+            }
+        }
+    }
+
+    fn count(&self) {
+        let now = Instant::now();
+        let refused = self.current.rejected.len() + self.rejected.len();
+        let metrics = self.metrics.snapshot();
+        metrics.published(self.current.generation, refused, now);
+        let current = |source: &meridian_model::SourceStatus| source.state == SourceState::Current;
+        if self.current.sources.iter().all(current) {
+            metrics.confirmed(now);
+        }
+        for identity in self.current.identities.values() {
+            self.metrics
+                .identity(identity.spiffe.as_str())
+                .expires(identity.expires);
+        }
+        self.metrics.sweep(now);
+    }
+
+    fn tell(&self) {
+        let report = Report {
+            snapshot: Arc::clone(&self.current),
+            listeners: self.listeners.status(),
+            clusters: self.clusters.all(),
+            rejected: self.rejected.clone(),
+        };
+        self.readiness
+            .send_replace(report.readiness(self.drain.has_begun()));
+        self.report.send_replace(Arc::new(report));
+    }
+}
+
+fn is_denied(rules: &Authorization, peer: Option<&tls::PeerCertificate>) -> bool {
+    authorize::connection(rules, peer) == Verdict::Deny
+}
+
+/// What the listener presents; an identity that is missing is an error, never
+/// a listener without protection.
+fn server_config(
+    listener: &Listener,
+    identity: Option<&Identity>,
+) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+    match &listener.security {
+        Security::Plain => Ok(None),
+        Security::Edge(edge) => tls::edge_server_config(edge).map(Some),
+        Security::Mesh { alpn, .. } => {
+            let identity = identity.ok_or(TlsError::NoCertificate)?;
+            // Bytes are not negotiated: a TCP service offers no protocol.
+            let offered = match &listener.service {
+                Service::Http(_) => alpn.as_slice(),
+                Service::Tcp(_) => &[],
+            };
+            tls::mesh_server_config(identity, offered).map(Some)
+        }
+    }
+}

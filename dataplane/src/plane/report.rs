@@ -1,0 +1,149 @@
+//! What the data plane says of itself.
+
+use crate::listener::{BindStatus, Bound};
+use crate::tables::ClusterHandle;
+use meridian_model::endpoint::Health;
+use meridian_model::{Bind, ListenerName, Rejection, Snapshot, SourceState, Transport};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Whether traffic may be sent here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// A snapshot has come, every listener is open, and no drain has begun.
+    pub ready: bool,
+    /// What is waited for, in words.
+    pub waiting_for: Vec<String>,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections that were cut at the deadline.
+    pub cut: usize,
+}
+
+/// A look at everything at one generation.
+#[derive(Default)]
+pub(super) struct Report {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) listeners: Vec<BindStatus>,
+    pub(super) clusters: Vec<Arc<ClusterHandle>>,
+    /// Resources that the data plane itself refused.
+    pub(super) rejected: Vec<Rejection>,
+}
+
+impl Report {
+    pub(super) fn readiness(&self, draining: bool) -> Readiness {
+        let mut waiting_for = Vec::new();
+        if draining {
+            waiting_for.push("draining".to_owned());
+        }
+        if self.snapshot.generation == 0 {
+            waiting_for.push("the first snapshot".to_owned());
+        }
+        for status in self.listeners.iter().filter(|status| !status.is_open()) {
+            waiting_for.push(format!("listener {} to open", status.name));
+        }
+        Readiness {
+            ready: waiting_for.is_empty(),
+            waiting_for,
+        }
+    }
+
+    pub(super) fn addresses(&self) -> BTreeMap<ListenerName, SocketAddr> {
+        let address = |status: &BindStatus| match &status.bound {
+            Bound::Open(Some(address)) => Some((status.name.clone(), *address)),
+            Bound::Open(None) | Bound::Failed { .. } => None,
+        };
+        self.listeners.iter().filter_map(address).collect()
+    }
+
+    pub(super) fn document(&self, connections: usize, by_worker: &[usize]) -> Value {
+        let now = SystemTime::now();
+        json!({
+            "generation": self.snapshot.generation,
+            "connections": connections,
+            "connectionsByWorker": by_worker,
+            "sources": self.snapshot.sources.iter().map(|source| {
+                let (state, age, reason) = match &source.state {
+                    SourceState::Current => ("current", 0.0, None),
+                    SourceState::Stale { since, reason } => {
+                        // A clock that was set back makes no age.
+                        let age = now.duration_since(*since).unwrap_or_default();
+                        ("stale", age.as_secs_f64(), Some(reason.as_str()))
+                    }
+                };
+                json!({"name": &*source.name, "state": state, "ageSeconds": age, "reason": reason})
+            }).collect::<Vec<_>>(),
+            "identities": self.snapshot.identities.values().map(|identity| {
+                let left = identity.expires.duration_since(now).unwrap_or_default();
+                json!({
+                    "name": identity.name.as_str(),
+                    "spiffe": identity.spiffe.as_str(),
+                    "expiresInSeconds": left.as_secs(),
+                })
+            }).collect::<Vec<_>>(),
+            "listeners": self.listeners.iter().map(listener).collect::<Vec<_>>(),
+            "clusters": self.clusters.iter().filter_map(|c| cluster(c)).collect::<Vec<_>>(),
+            "rejected": self.snapshot.rejected.iter().chain(&self.rejected).map(|rejection| {
+                json!({"resource": rejection.resource, "reason": rejection.reason})
+            }).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn listener(status: &BindStatus) -> Value {
+    let wanted = match &status.bind {
+        Bind::Tcp(address) => address.to_string(),
+        Bind::Unix { path, .. } => format!("unix:{}", path.display()),
+    };
+    match &status.bound {
+        Bound::Open(address) => json!({
+            "name": status.name.as_str(),
+            "bind": wanted,
+            "state": "open",
+            "address": address.map(|address| address.to_string()),
+        }),
+        Bound::Failed { error, attempts } => json!({
+            "name": status.name.as_str(),
+            "bind": wanted,
+            "state": "failed",
+            "error": meridian_telemetry::Chain(error.as_ref()).to_string(),
+            "attempts": attempts,
+        }),
+    }
+}
+
+fn cluster(handle: &ClusterHandle) -> Option<Value> {
+    let state = handle.state()?;
+    let targets = state.model.targets.iter().map(|target| {
+        let (sni, expected) = match &target.transport {
+            Transport::Plain => (None, Vec::new()),
+            Transport::Tls(tls) => (Some(&*tls.server_name), Vec::new()),
+            Transport::Mesh(mesh) => (
+                Some(&*mesh.sni),
+                mesh.expected.iter().map(|id| id.as_str()).collect(),
+            ),
+        };
+        json!({
+            "name": &*target.name,
+            "sni": sni,
+            "expected": expected,
+            "endpoints": target.endpoints.iter().map(|endpoint| json!({
+                "address": endpoint.address.to_string(),
+                "instance": &*endpoint.instance,
+                "weight": endpoint.weight,
+                "healthy": endpoint.health == Health::Healthy,
+            })).collect::<Vec<_>>(),
+        })
+    });
+    Some(json!({
+        "name": state.model.name.as_str(),
+        "protocol": format!("{:?}", state.model.protocol).to_lowercase(),
+        "targets": targets.collect::<Vec<_>>(),
+    }))
+}

@@ -1,0 +1,28 @@
+//! HTTP: one request from its head to its log line.
+//!
+//! The loop stands on pingora-core's sessions and is our own (the reasons are in
+//! docs/decisions/0002). Its phases, in the order of a request:
+//!
+//! 1. [`admission`]: violations found in the bytes, protocol checks,
+//!    normalization, authorization, routing. Answers or says where to forward.
+//! 2. [`forward`]: tries; each picks an endpoint, connects or reuses, and
+//!    exchanges ([`exchange`]) request and response.
+//! 3. [`record`]: metrics, access log and spans, once, whatever happened.
+//!
+//! [`respond`] is the only place that turns an error into a response.
+
+mod admission;
+mod authority;
+mod connection;
+mod deadline;
+mod exchange;
+mod failure;
+mod forward;
+mod forwarded;
+mod heads;
+mod record;
+mod replay;
+mod respond;
+mod retry;
+
+pub(crate) use connection::{ConnectionApp, Shared};

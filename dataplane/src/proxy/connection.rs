@@ -1,0 +1,250 @@
+//! HTTP on one accepted connection: pingora-core splits it into requests and
+//! hands each to [`ConnectionApp`].
+
+use super::admission::{self, Admission};
+use super::failure::Failure;
+use super::forward;
+use super::forwarded;
+use super::record::{Caller, Record};
+use super::respond::{self, Cause, REQUEST_ID, Reply};
+use crate::downstream::{Connection, Downstream};
+use crate::headers::HeaderNames;
+use crate::tables::{App, HttpApp};
+use async_trait::async_trait;
+use http::HeaderValue;
+use meridian_model::Verdict;
+use meridian_model::intention::RuleOutcome;
+use meridian_model::listener::{ClientCertificateHeader, ClientTrust};
+use meridian_telemetry::access_log::AccessLog;
+use meridian_telemetry::trace::SpanSink;
+use pingora_core::apps::{
+    HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
+};
+use pingora_core::protocols::http::server::Session as ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::server::ShutdownWatch;
+use std::sync::Arc;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    /// Takes finished spans.
+    pub(crate) spans: SpanSink,
+    /// Takes finished requests; `None` where nobody wants a log.
+    pub(crate) access_log: Option<AccessLog>,
+    /// Headers that strangers may not send.
+    pub(crate) edge_headers: HeaderNames,
+}
+
+/// Serves the requests of one connection.
+pub(crate) struct ConnectionApp {
+    shared: Arc<Shared>,
+    connection: Arc<Connection<App>>,
+    options: HttpServerOptions,
+}
+
+impl ConnectionApp {
+    /// Serves `stream` until it is closed.
+    pub(crate) async fn serve(
+        shared: Arc<Shared>,
+        stream: Downstream<App>,
+        shutdown: &ShutdownWatch,
+    ) {
+        let connection = Arc::clone(stream.connection());
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(connection.listener.state().model.deadlines.idle);
+        let app = Arc::new(Self {
+            shared,
+            connection,
+            options,
+        });
+        // HTTP gives no stream back for somebody else to serve.
+        let _ = app.process_new(Box::new(stream), shutdown).await;
+    }
+
+    async fn handle(&self, session: &mut ServerSession) -> Fate {
+        let state = self.connection.listener.state();
+        let App::Http(app) = &state.app else {
+            // The listener became a TCP one; its old connections end.
+            return Fate::Close;
+        };
+        let head = session.req_header();
+        let offered = match app.service.trust {
+            ClientTrust::Mesh => head.headers.get(REQUEST_ID),
+            ClientTrust::Edge => None,
+        };
+        let caller = Caller {
+            listener: &app.listener,
+            address: self.connection.peer_address,
+            identity: self.connection.peer().map(|peer| peer.spiffe.shared()),
+        };
+        let id = forwarded::request_id(offered);
+        let mut record = Record::begin(&self.shared, head, &caller, id);
+        record.routed(&app.unrouted);
+        match admission::admit(session, &self.connection, app, &self.shared) {
+            Admission::Forward(admitted) => {
+                let scene = forward::Scene {
+                    connection: &self.connection,
+                    app,
+                };
+                forward::forward(session, &scene, admitted, &mut record).await
+            }
+            Admission::Refuse(refusal) => {
+                let cause = Cause::Failure {
+                    failure: refusal.failure,
+                    detail: refusal.detail.as_deref(),
+                    allow: refusal.allow.as_deref(),
+                    mesh: app.service.trust == ClientTrust::Mesh,
+                };
+                record.failed(refusal.failure);
+                answer(session, cause, &mut record).await
+            }
+            Admission::Redirect { status, location } => {
+                let cause = Cause::Redirect {
+                    status,
+                    location: &location,
+                };
+                answer(session, cause, &mut record).await
+            }
+        }
+    }
+}
+
+/// What becomes of a connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The next request may come.
+    Reuse,
+    /// The client must see it break off.
+    Close,
+}
+
+/// Sends a response of our own.
+pub(crate) async fn answer(
+    session: &mut ServerSession,
+    cause: Cause<'_>,
+    record: &mut Record,
+) -> Fate {
+    let closes = matches!(
+        cause,
+        Cause::Failure {
+            failure: Failure::Violation(_) | Failure::SlowRequest,
+            ..
+        }
+    );
+    if closes {
+        session.set_keepalive(None);
+    }
+    let id = record.request_id().clone();
+    let reply = Reply {
+        cause,
+        request_id: &id,
+    };
+    match respond::reply(session, &reply).await {
+        Ok(written) => {
+            record.answered(written.status.as_u16());
+            record.sent(written.body_bytes);
+            Fate::Reuse
+        }
+        Err(_) => {
+            record.failed(Failure::ClientGone);
+            Fate::Close
+        }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for ConnectionApp {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        // The stream below keeps all deadlines of its own; pingora's would only
+        // be a second clock.
+        session.set_keepalive(Some(0));
+        session.set_read_timeout(None);
+        match session.read_request().await {
+            Ok(true) => {}
+            // The client left between two requests, or what it sent is no head.
+            Ok(false) | Err(_) => return None,
+        }
+        if *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
+        let fate = self.handle(&mut session).await;
+        if *shutdown.borrow() && session.response_written().is_none() {
+            session.set_keepalive(None);
+        }
+        match fate {
+            Fate::Close => {
+                session.shutdown().await;
+                None
+            }
+            Fate::Reuse => {
+                let settings = HttpPersistentSettings::for_session(&session);
+                self.connection.request_finished();
+                // An error here is the client's: it gets no second request.
+                let reusable = session.finish().await.ok()??;
+                Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+            }
+        }
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let limits = self.connection.listener.state().model.limits;
+        let mut options = default_h2_options();
+        options.max_concurrent_streams(limits.streams);
+        options.max_header_list_size(limits.head_bytes);
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
+/// Asks whether a connection's peer may still call, while a request goes on.
+pub(crate) struct Permission<'a> {
+    connection: &'a Connection<App>,
+}
+
+impl<'a> Permission<'a> {
+    pub(crate) fn new(connection: &'a Connection<App>) -> Self {
+        Self { connection }
+    }
+
+    /// Whether the newest intentions refuse the peer altogether. Rules that
+    /// depend on the request decide when the next one comes.
+    pub(crate) fn is_revoked(&self) -> bool {
+        let Some(peer) = self.connection.peer() else {
+            return false;
+        };
+        let state = self.connection.listener.state();
+        let App::Http(app) = &state.app else {
+            return false;
+        };
+        app.service.authorization.as_ref().is_some_and(|rules| {
+            matches!(
+                rules.decision(&peer.spiffe),
+                RuleOutcome::Decided(Verdict::Deny)
+            )
+        })
+    }
+}
+
+/// Our element of `x-forwarded-client-cert`, made once a connection.
+pub(crate) fn certificate_element<'a>(
+    connection: &'a Connection<App>,
+    app: &HttpApp,
+) -> Option<&'a HeaderValue> {
+    if app.service.client_certificate != ClientCertificateHeader::AppendForward {
+        return None;
+    }
+    let peer = connection.peer()?;
+    let own = app.own.as_ref()?;
+    if let Some(made) = connection.xfcc.get() {
+        return Some(made);
+    }
+    let element = forwarded::client_certificate(own, peer)?;
+    Some(connection.xfcc.get_or_init(|| element))
+}

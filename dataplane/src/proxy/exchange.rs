@@ -1,0 +1,296 @@
+//! One try on one connection: request out, response back, both ways at once.
+
+use super::connection::Permission;
+use super::deadline::{Clock, Ring};
+use super::failure::Failure;
+use super::heads::{self, ResponseShape};
+use super::record::Record;
+use super::replay::Replay;
+use super::respond::write_head;
+use super::retry::RetryPlan;
+use crate::downstream::Connection;
+use crate::tables::App;
+use crate::upstream::{ResponseEvent, Session};
+use bytes::Bytes;
+use h2::Reason;
+use http::StatusCode;
+use pingora_core::protocols::http::server::Session as ServerSession;
+use pingora_error::{Error, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// How a try went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The client has the whole response.
+    Complete,
+    /// The client has nothing yet: it can be answered, or the request tried again.
+    Failed {
+        failure: Failure,
+        /// Whether a byte of the request may have reached the application.
+        sent: bool,
+    },
+    /// The upstream's status is one that the route tries again.
+    Unwanted(StatusCode),
+    /// The client has part of a response and must see it break off.
+    Broken(Failure),
+}
+
+/// A try under way.
+pub(crate) struct Exchange<'a> {
+    pub(crate) session: &'a mut ServerSession,
+    pub(crate) upstream: Session,
+    pub(crate) clock: &'a mut Clock,
+    pub(crate) replay: &'a mut Replay,
+    pub(crate) record: &'a mut Record,
+    pub(crate) shape: ResponseShape<'a>,
+    /// Which statuses are not passed on; `None` on the last try.
+    pub(crate) retry: Option<RetryPlan<'a>>,
+    /// Whether the caller may still call; asked now and then.
+    pub(crate) permission: &'a Permission<'a>,
+    /// The client's connection, to be told of an upgrade.
+    pub(crate) connection: &'a Connection<App>,
+    /// Status that the upstream answered, for the try's own story.
+    pub(crate) upstream_status: Option<u16>,
+}
+
+/// How far the response has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Response {
+    /// No head yet.
+    Awaited,
+    /// The head went to the client.
+    Streaming,
+    /// Both sides speak another protocol now.
+    Upgraded,
+}
+
+impl Exchange<'_> {
+    /// Runs the try to its end. The connection goes back to the pool only after
+    /// a whole request and a whole response.
+    pub(crate) async fn run(mut self, head: Box<RequestHeader>) -> (Outcome, Option<u16>) {
+        let outcome = match self.send_request(head).await {
+            Ok(()) => self.pump().await,
+            Err(failure) => Outcome::Failed {
+                failure,
+                sent: true,
+            },
+        };
+        let status = self.upstream_status;
+        let whole = self.replay.is_ended();
+        match outcome {
+            Outcome::Complete => self.upstream.release(whole).await,
+            _ => self.upstream.abort().await,
+        }
+        (outcome, status)
+    }
+
+    /// Sends the head, and what an earlier try has read of the body.
+    async fn send_request(&mut self, head: Box<RequestHeader>) -> Result<(), Failure> {
+        let pieces: Vec<Bytes> = self.replay.pieces().unwrap_or_default().to_vec();
+        let ended = self.replay.is_ended();
+        let bare = ended && pieces.is_empty();
+        let sending = async {
+            self.upstream.send_head(head, bare).await?;
+            for piece in pieces {
+                self.upstream.send_body(piece, false).await?;
+            }
+            if ended && !bare {
+                self.upstream.send_body(Bytes::new(), true).await?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            sent = sending => sent.map_err(|error: Box<Error>| upstream_failure(&error)),
+            failure = time_is_up(self.clock, self.permission) => Err(failure),
+        }
+    }
+
+    async fn pump(&mut self) -> Outcome {
+        let mut response = Response::Awaited;
+        loop {
+            let reading = !self.replay.is_ended();
+            tokio::select! {
+                biased;
+                event = self.upstream.next() => match event {
+                    Ok(event) => {
+                        self.clock.touch();
+                        match self.on_response(event, &mut response).await {
+                            Ok(None) => {}
+                            Ok(Some(outcome)) => return outcome,
+                            Err(failure) => return failed(response, failure),
+                        }
+                    }
+                    Err(error) => return failed(response, upstream_failure(&error)),
+                },
+                piece = self.session.read_body_or_idle(!reading) => match piece {
+                    Ok(piece) => {
+                        self.clock.touch();
+                        if let Err(failure) = self.on_request_body(piece, response).await {
+                            return failed(response, failure);
+                        }
+                    }
+                    Err(error) => return failed(response, client_failure(&error)),
+                },
+                failure = time_is_up(self.clock, self.permission) => {
+                    return failed(response, failure);
+                }
+            }
+        }
+    }
+
+    /// A piece of the request's body came, or its end.
+    async fn on_request_body(
+        &mut self,
+        piece: Option<Bytes>,
+        response: Response,
+    ) -> Result<(), Failure> {
+        let end = match (&piece, response) {
+            (None, _) => true,
+            // An upgraded stream ends only with its connection.
+            (Some(_), Response::Upgraded) => false,
+            (Some(_), _) => self.session.is_body_done(),
+        };
+        let bytes = piece.unwrap_or_default();
+        if bytes.is_empty() && !end {
+            return Ok(());
+        }
+        self.record.received(bytes.len());
+        self.replay.push(&bytes);
+        if end {
+            self.replay.end();
+        }
+        tokio::select! {
+            sent = self.upstream.send_body(bytes, end) => match sent {
+                Ok(()) => Ok(()),
+                // An upstream that has heard enough may still be answering:
+                // its response, or its silence, is read next.
+                Err(_) => { self.replay.end(); Ok(()) }
+            },
+            failure = time_is_up(self.clock, self.permission) => Err(failure),
+        }
+    }
+
+    /// The upstream said something. `Some` when the exchange is over.
+    async fn on_response(
+        &mut self,
+        event: ResponseEvent,
+        response: &mut Response,
+    ) -> Result<Option<Outcome>, Failure> {
+        match event {
+            ResponseEvent::Informational(head) => {
+                write_head(self.session, head, false)
+                    .await
+                    .map_err(|error| client_failure(&error))?;
+                Ok(None)
+            }
+            ResponseEvent::Head { head, end } => self.on_head(head, end, response).await,
+            ResponseEvent::Body { bytes, end } => {
+                self.record.sent(bytes.len() as u64);
+                self.session
+                    .write_response_body(bytes, end)
+                    .await
+                    .map_err(|error| client_failure(&error))?;
+                Ok(end.then_some(Outcome::Complete))
+            }
+            ResponseEvent::Trailers(trailers) => {
+                self.session
+                    .write_response_trailers(trailers)
+                    .await
+                    .map_err(|error| client_failure(&error))?;
+                Ok(Some(Outcome::Complete))
+            }
+            ResponseEvent::End => Ok(Some(Outcome::Complete)),
+        }
+    }
+
+    async fn on_head(
+        &mut self,
+        mut head: Box<ResponseHeader>,
+        end: bool,
+        response: &mut Response,
+    ) -> Result<Option<Outcome>, Failure> {
+        let status = head.status;
+        self.upstream_status = Some(status.as_u16());
+        self.clock.limit_head(None);
+        if let Some(plan) = &self.retry
+            && plan.wants(&head.headers, status)
+            && self.replay.pieces().is_some()
+        {
+            return Ok(Some(Outcome::Unwanted(status)));
+        }
+        let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
+        if upgraded && !self.shape.upgrade_asked {
+            return Err(Failure::BadResponse);
+        }
+        heads::response(&mut head, &self.shape, end).map_err(|_| Failure::BadResponse)?;
+        *response = if upgraded {
+            Response::Upgraded
+        } else {
+            Response::Streaming
+        };
+        self.record.answered(status.as_u16());
+        write_head(self.session, head, end)
+            .await
+            .map_err(|error| client_failure(&error))?;
+        if upgraded {
+            self.connection.upgraded();
+            self.upstream.upgrade();
+            self.clock.lift_request_limit();
+            self.replay.reopen();
+            return Ok(None);
+        }
+        Ok(end.then_some(Outcome::Complete))
+    }
+}
+
+fn failed(response: Response, failure: Failure) -> Outcome {
+    match response {
+        Response::Awaited => Outcome::Failed {
+            failure,
+            sent: true,
+        },
+        Response::Streaming => Outcome::Broken(match failure {
+            Failure::UpstreamReset | Failure::BadResponse => Failure::ResponseCut,
+            other => other,
+        }),
+        // Whoever closes a tunnel ends it: that is its ordinary end.
+        Response::Upgraded => Outcome::Complete,
+    }
+}
+
+/// Waits until the exchange must end, and says why.
+async fn time_is_up(clock: &mut Clock, permission: &Permission<'_>) -> Failure {
+    loop {
+        match clock.ring().await {
+            Ring::Request | Ring::Idle => return Failure::Timeout,
+            Ring::Try => return Failure::TryTimeout,
+            Ring::Look if permission.is_revoked() => return Failure::Revoked,
+            Ring::Look => {}
+        }
+    }
+}
+
+/// What an error of the upstream's connection means.
+fn upstream_failure(error: &Error) -> Failure {
+    match error.etype() {
+        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => Failure::BadResponse,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+        _ => match error.root_cause().downcast_ref::<h2::Error>() {
+            Some(cause) if cause.reason() == Some(Reason::REFUSED_STREAM) => Failure::StreamRefused,
+            // GOAWAY without an error: streams above its mark were never looked at.
+            Some(cause) if cause.is_go_away() && cause.reason() == Some(Reason::NO_ERROR) => {
+                Failure::StreamRefused
+            }
+            _ => Failure::UpstreamReset,
+        },
+    }
+}
+
+/// What an error of the client's connection means.
+fn client_failure(error: &Error) -> Failure {
+    match error.etype() {
+        ErrorType::InvalidHTTPHeader => Failure::BadRequest("malformed request body"),
+        ErrorType::ReadTimedout => Failure::SlowRequest,
+        _ => Failure::ClientGone,
+    }
+}

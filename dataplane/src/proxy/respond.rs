@@ -1,0 +1,201 @@
+//! Responses that we make ourselves: the one place where a failure becomes bytes.
+
+use super::failure::Failure;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora_core::protocols::http::server::Session as ServerSession;
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// Header that carries the request's ID, in and out.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A response of our own.
+pub(crate) struct Reply<'a> {
+    /// What happened.
+    pub(crate) cause: Cause<'a>,
+    /// ID of the request, repeated to the client.
+    pub(crate) request_id: &'a HeaderValue,
+}
+
+/// What is answered.
+pub(crate) enum Cause<'a> {
+    /// An error.
+    Failure {
+        failure: Failure,
+        /// More to say, such as the configuration's own reason.
+        detail: Option<&'a str>,
+        /// Methods that would have been accepted, for 405.
+        allow: Option<&'a str>,
+        /// Whether the client is a mesh peer, which expects Envoy's words.
+        mesh: bool,
+    },
+    /// A redirect.
+    Redirect {
+        status: StatusCode,
+        location: &'a str,
+    },
+}
+
+/// What was written.
+pub(crate) struct Written {
+    pub(crate) status: StatusCode,
+    pub(crate) body_bytes: u64,
+}
+
+/// Answers, in the form that the client reads: gRPC status, Envoy's 403, or a
+/// problem document (RFC 9457).
+pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Result<Written> {
+    let grpc = is_grpc(session.req_header());
+    let head_only = session.req_header().method == http::Method::HEAD;
+    let (mut head, body) = match &reply.cause {
+        Cause::Redirect { status, location } => redirect(*status, location)?,
+        Cause::Failure {
+            failure, detail, ..
+        } if grpc => grpc_status(*failure, *detail)?,
+        Cause::Failure {
+            failure: failure @ (Failure::Denied | Failure::Revoked),
+            mesh: true,
+            ..
+        } => denied(*failure)?,
+        Cause::Failure {
+            failure,
+            detail,
+            allow,
+            ..
+        } => problem(*failure, *detail, *allow, reply.request_id)?,
+    };
+    head.insert_header(REQUEST_ID, reply.request_id.clone())?;
+    let status = head.status;
+    let end = body.is_empty() || head_only;
+    write_head(session, Box::new(head), end).await?;
+    let body_bytes = if end { 0 } else { body.len() as u64 };
+    if !end {
+        session.write_response_body(body, true).await?;
+    }
+    Ok(Written { status, body_bytes })
+}
+
+/// Writes a head. HTTP/2 must know at once whether it is all: gRPC's
+/// trailers-only form is a head that ends the stream.
+pub(crate) async fn write_head(
+    session: &mut ServerSession,
+    head: Box<ResponseHeader>,
+    end: bool,
+) -> Result<()> {
+    match session {
+        ServerSession::H2(http2) => http2.write_response_header(head, end),
+        other => other.write_response_header(head).await,
+    }
+}
+
+/// Whether a request's sender reads its answer from trailers.
+pub(crate) fn is_grpc(head: &RequestHeader) -> bool {
+    head.headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn redirect(status: StatusCode, location: &str) -> Result<(ResponseHeader, Bytes)> {
+    let mut head = ResponseHeader::build(status, Some(4))?;
+    head.insert_header(LOCATION, location)?;
+    head.insert_header(CONTENT_LENGTH, "0")?;
+    Ok((head, Bytes::new()))
+}
+
+fn grpc_status(failure: Failure, detail: Option<&str>) -> Result<(ResponseHeader, Bytes)> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(4))?;
+    head.insert_header(CONTENT_TYPE, "application/grpc")?;
+    head.insert_header("grpc-status", failure.grpc_status().to_string())?;
+    let message = percent_encode(detail.unwrap_or(failure.title()));
+    head.insert_header("grpc-message", message)?;
+    Ok((head, Bytes::new()))
+}
+
+/// Mesh clients know Envoy's words.
+fn denied(failure: Failure) -> Result<(ResponseHeader, Bytes)> {
+    const BODY: &[u8] = b"RBAC: access denied";
+    let mut head = ResponseHeader::build(failure.status(), Some(4))?;
+    head.insert_header(CONTENT_TYPE, "text/plain")?;
+    head.insert_header(CONTENT_LENGTH, BODY.len())?;
+    Ok((head, Bytes::from_static(BODY)))
+}
+
+fn problem(
+    failure: Failure,
+    detail: Option<&str>,
+    allow: Option<&str>,
+    request_id: &HeaderValue,
+) -> Result<(ResponseHeader, Bytes)> {
+    let status = failure.status();
+    let mut document = serde_json::json!({
+        "type": "about:blank",
+        "title": failure.title(),
+        "status": status.as_u16(),
+        "error": failure.as_str(),
+        "requestId": String::from_utf8_lossy(request_id.as_bytes()),
+    });
+    if let Some(detail) = detail {
+        document["detail"] = detail.into();
+    }
+    let body = Bytes::from(document.to_string());
+    let mut head = ResponseHeader::build(status, Some(6))?;
+    head.insert_header(CONTENT_TYPE, "application/problem+json")?;
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    if let Some(allow) = allow {
+        head.insert_header(ALLOW, allow)?;
+    }
+    if matches!(failure, Failure::Overflow | Failure::NoHealthyUpstream) {
+        head.insert_header(RETRY_AFTER, "1")?;
+    }
+    Ok((head, body))
+}
+
+/// `grpc-message` is percent-encoded outside of printable ASCII (gRPC over HTTP/2, Responses).
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' => out.push_str("%25"),
+            b' '..=b'~' => out.push(byte as char),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problem_documents_are_json_whatever_the_request_id() {
+        let id = HeaderValue::from_bytes(b"a\"b\\c").unwrap();
+        let (head, body) = problem(Failure::NoRoute, Some("x \"y\""), None, &id).unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(document["status"], 404);
+        assert_eq!(document["requestId"], "a\"b\\c");
+        assert_eq!(document["detail"], "x \"y\"");
+        assert_eq!(
+            head.headers[CONTENT_LENGTH].to_str().unwrap(),
+            body.len().to_string()
+        );
+    }
+
+    #[test]
+    fn grpc_failures_are_a_head_alone() {
+        let (head, body) = grpc_status(Failure::Timeout, Some("50% späte")).unwrap();
+        assert!(body.is_empty());
+        assert_eq!(head.status, 200);
+        assert_eq!(head.headers["grpc-status"], "4");
+        assert_eq!(head.headers["grpc-message"], "50%25 sp%C3%A4te");
+    }
+
+    #[test]
+    fn mesh_denials_use_envoys_words() {
+        let (head, body) = denied(Failure::Denied).unwrap();
+        assert_eq!(head.status, 403);
+        assert_eq!(body, "RBAC: access denied");
+    }
+}

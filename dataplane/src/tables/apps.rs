@@ -1,0 +1,226 @@
+//! A listener's prepared routes and rules.
+
+use super::clusters::{ClusterHandle, Clusters};
+use crate::route::Router;
+use meridian_model::listener::{HttpService, TcpService};
+use meridian_model::route::{Destination, WeightedCluster};
+use meridian_model::{
+    ClusterName, Direction, Identity, IdentityName, Listener, RouteAction, RouteName, Security,
+    Service, SpiffeId,
+};
+use meridian_telemetry::metrics::{self, ListenerMetrics, Metrics, RouteLabels, RouteMetrics};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a listener's connections are served with.
+#[derive(Clone)]
+pub(crate) enum App {
+    /// HTTP.
+    Http(Arc<HttpApp>),
+    /// Bytes.
+    Tcp(Arc<TcpApp>),
+}
+
+/// An HTTP listener's tables.
+pub(crate) struct HttpApp {
+    /// The listener's name.
+    pub(crate) listener: Arc<str>,
+    /// The model's settings.
+    pub(crate) service: Arc<HttpService>,
+    /// From requests to actions.
+    pub(crate) router: Router<Action>,
+    /// Our own identity, where the listener presents one.
+    pub(crate) own: Option<SpiffeId>,
+    /// What requests without a route count as.
+    pub(crate) unrouted: RouteTelemetry,
+    /// The listener's counters.
+    pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+/// A TCP listener's tables.
+pub(crate) struct TcpApp {
+    /// The listener's name.
+    pub(crate) listener: Arc<str>,
+    /// The model's settings.
+    pub(crate) service: Arc<TcpService>,
+    /// Clusters with their weights.
+    pub(crate) clusters: Vec<(Arc<ClusterHandle>, u32)>,
+    /// The listener's counters.
+    pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+/// A route's prepared action.
+pub(crate) struct Action {
+    /// What the model says.
+    pub(crate) model: Arc<RouteAction>,
+    /// Clusters of [`Destination::Clusters`], in the model's order.
+    pub(crate) clusters: Vec<WeightedHandle>,
+}
+
+/// A cluster of a route.
+pub(crate) struct WeightedHandle {
+    /// The cluster.
+    pub(crate) cluster: Arc<ClusterHandle>,
+    /// The model's weight and header changes.
+    pub(crate) model: WeightedCluster,
+    /// What its requests count as.
+    pub(crate) telemetry: RouteTelemetry,
+}
+
+/// What a request counts as.
+#[derive(Clone)]
+pub(crate) struct RouteTelemetry {
+    pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) route: Arc<str>,
+    pub(crate) cluster: Option<Arc<str>>,
+}
+
+/// Draws one of several by weight. `None` where all weights are 0.
+pub(crate) fn draw<T>(choices: &[T], weight: impl Fn(&T) -> u32) -> Option<&T> {
+    let total: u64 = choices.iter().map(|choice| u64::from(weight(choice))).sum();
+    if let [only] = choices {
+        return (total > 0).then_some(only);
+    }
+    let mut place = fastrand::u64(..total.max(1));
+    choices.iter().find(|choice| {
+        let share = u64::from(weight(choice));
+        let drawn = place < share;
+        place = place.saturating_sub(share);
+        drawn
+    })
+}
+
+/// Makes apps of listeners.
+pub(crate) struct AppBuilder<'a> {
+    pub(crate) clusters: &'a mut Clusters,
+    pub(crate) identities: &'a BTreeMap<IdentityName, Arc<Identity>>,
+    pub(crate) metrics: &'a Metrics,
+}
+
+/// Value of the labels `route` and `cluster` where there is none.
+const NONE: &str = "none";
+
+impl AppBuilder<'_> {
+    /// Prepares what `listener` serves.
+    pub(crate) fn build(&mut self, listener: &Listener) -> App {
+        match &listener.service {
+            Service::Http(service) => App::Http(Arc::new(self.http(listener, service))),
+            Service::Tcp(service) => App::Tcp(Arc::new(self.tcp(listener, service))),
+        }
+    }
+
+    fn http(&mut self, listener: &Listener, service: &Arc<HttpService>) -> HttpApp {
+        let router = Router::compile(&service.routes, |route, action| {
+            self.action(listener, route, action)
+        });
+        HttpApp {
+            listener: listener.name.shared(),
+            service: Arc::clone(service),
+            router,
+            own: self.own_identity(listener),
+            unrouted: self.telemetry(listener, NONE.into(), None),
+            metrics: self.metrics.listener(listener.name.as_str()),
+        }
+    }
+
+    fn tcp(&mut self, listener: &Listener, service: &Arc<TcpService>) -> TcpApp {
+        let clusters = service
+            .clusters
+            .iter()
+            .map(|(cluster, weight)| (self.clusters.handle(cluster), *weight))
+            .collect();
+        TcpApp {
+            listener: listener.name.shared(),
+            service: Arc::clone(service),
+            clusters,
+            metrics: self.metrics.listener(listener.name.as_str()),
+        }
+    }
+
+    fn action(
+        &mut self,
+        listener: &Listener,
+        route: &RouteName,
+        action: &Arc<RouteAction>,
+    ) -> Action {
+        let weighted = match &action.destination {
+            Destination::Clusters(clusters) => clusters.as_slice(),
+            Destination::Redirect(_) | Destination::Unroutable { .. } => &[],
+        };
+        let clusters = weighted
+            .iter()
+            .map(|weighted| WeightedHandle {
+                cluster: self.clusters.handle(&weighted.cluster),
+                model: weighted.clone(),
+                telemetry: self.telemetry(listener, route.shared(), Some(&weighted.cluster)),
+            })
+            .collect();
+        Action {
+            model: Arc::clone(action),
+            clusters,
+        }
+    }
+
+    fn telemetry(
+        &self,
+        listener: &Listener,
+        route: Arc<str>,
+        cluster: Option<&ClusterName>,
+    ) -> RouteTelemetry {
+        let cluster = cluster.map(ClusterName::shared);
+        let labels = RouteLabels {
+            direction: direction(listener.direction),
+            listener: listener.name.shared(),
+            route: Arc::clone(&route),
+            cluster: cluster.clone().unwrap_or_else(|| NONE.into()),
+        };
+        RouteTelemetry {
+            metrics: self.metrics.route(&labels),
+            route,
+            cluster,
+        }
+    }
+
+    fn own_identity(&self, listener: &Listener) -> Option<SpiffeId> {
+        match &listener.security {
+            Security::Mesh { identity, .. } => {
+                let identity = self.identities.get(identity)?;
+                Some(identity.spiffe.clone())
+            }
+            Security::Plain | Security::Edge(_) => None,
+        }
+    }
+}
+
+fn direction(direction: Direction) -> metrics::Direction {
+    match direction {
+        Direction::Inbound => metrics::Direction::Inbound,
+        Direction::Outbound => metrics::Direction::Outbound,
+        Direction::Edge => metrics::Direction::Edge,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::draw;
+
+    #[test]
+    fn draws_by_weight_and_never_a_zero() {
+        let choices = [("a", 3), ("never", 0), ("b", 1)];
+        let mut hits = [0; 2];
+        for _ in 0..4000 {
+            match draw(&choices, |choice| choice.1).unwrap().0 {
+                "a" => hits[0] += 1,
+                "b" => hits[1] += 1,
+                other => panic!("{other} was drawn"),
+            }
+        }
+        assert!((2800..3200).contains(&hits[0]), "{hits:?}");
+    }
+
+    #[test]
+    fn draws_nothing_from_zeros() {
+        assert!(draw(&[("a", 0)], |choice| choice.1).is_none());
+        assert!(draw(&[("a", 0), ("b", 0)], |choice| choice.1).is_none());
+    }
+}

@@ -1,0 +1,16 @@
+//! Connections to endpoints: made, kept, reused and given up.
+//!
+//! A worker thread has a pool of its own, so that no request takes a lock to
+//! find a connection. A pooled connection is found only by the very transport
+//! profile and address that it was made with, so identities never mix.
+
+pub(crate) mod dial;
+pub(crate) mod io;
+pub(crate) mod pool;
+pub(crate) mod profile;
+pub(crate) mod session;
+
+pub(crate) use dial::{DialError, dial};
+pub(crate) use io::UpstreamIo;
+pub(crate) use profile::TransportProfile;
+pub(crate) use session::{ResponseEvent, Session};

@@ -1,0 +1,301 @@
+//! Idle HTTP/1.1 connections and shared HTTP/2 connections, by worker.
+//!
+//! Every worker is one thread with one runtime, and a connection stays on the
+//! thread that made it: the pool is thread-local and takes no lock.
+
+use super::dial::{DialError, dial};
+use super::io::is_quiet;
+use super::profile::TransportProfile;
+use super::session::Session;
+use crate::balance::Member;
+use meridian_model::{EndpointAddress, UpstreamProtocol};
+use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
+use pingora_error::Error;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// Idle connections of one key on one worker; one more closes the oldest.
+/// Enough for a burst, and 1,000 endpoints at that rate are still only memory.
+const IDLE_PER_KEY: usize = 128;
+
+/// How often idle connections are looked through. A closed one holds a file
+/// descriptor at most this long.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Streams on one HTTP/2 connection before another is made; the least that
+/// RFC 9113 recommends servers to allow.
+const STREAMS_PER_CONNECTION: usize = 100;
+
+/// Receive windows, far under pingora's 8 MiB: a slow client may make us hold
+/// a whole window for it.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// What a connection must agree in to be reused: how it was protected and
+/// proved (the profile), and where it leads.
+#[derive(Clone)]
+pub(crate) struct PoolKey {
+    profile: Arc<TransportProfile>,
+    member: Arc<Member>,
+    idle_timeout: Duration,
+}
+
+impl PoolKey {
+    pub(crate) fn new(
+        profile: Arc<TransportProfile>,
+        member: Arc<Member>,
+        idle_timeout: Duration,
+    ) -> Self {
+        Self {
+            profile,
+            member,
+            idle_timeout,
+        }
+    }
+
+    fn address(&self) -> &EndpointAddress {
+        &self.member.endpoint().address
+    }
+}
+
+impl PartialEq for PoolKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.profile.id() == other.profile.id() && self.address() == other.address()
+    }
+}
+
+impl Eq for PoolKey {}
+
+impl Hash for PoolKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.profile.id().hash(state);
+        self.address().hash(state);
+    }
+}
+
+/// Why there is no connection to send a request on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// None could be made.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// One was made, and its HTTP/2 preface failed.
+    #[error("HTTP/2 handshake failed")]
+    Http2(#[source] Box<Error>),
+}
+
+/// Finds or makes a connection, and a stream on it.
+pub(crate) async fn connect(key: &PoolKey, limit: Duration) -> Result<Session, ConnectError> {
+    match key.profile.protocol() {
+        UpstreamProtocol::Http2 => connect_http2(key, limit).await,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => connect_http1(key, limit).await,
+    }
+}
+
+/// Keeps a connection whose last response was read to its end.
+pub(crate) fn give_back(key: PoolKey, stream: Stream) {
+    if key.profile.is_retired() || key.idle_timeout.is_zero() {
+        return;
+    }
+    POOL.with_borrow_mut(|pool| {
+        let idle = pool.http1.entry(key).or_default();
+        if idle.len() >= IDLE_PER_KEY {
+            idle.remove(0);
+        }
+        idle.push(Idle {
+            stream,
+            since: Instant::now(),
+        });
+    });
+}
+
+/// Looks through the calling worker's pool, for as long as the worker lives.
+pub(crate) async fn sweep_forever() {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        POOL.with_borrow_mut(|pool| pool.sweep(Instant::now()));
+    }
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Pool {
+    http1: HashMap<PoolKey, Vec<Idle>>,
+    http2: HashMap<PoolKey, Shared>,
+}
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+/// HTTP/2 connections to one endpoint.
+#[derive(Default)]
+struct Shared {
+    connections: Vec<Multiplexed>,
+    /// There while one is being made: others wait for it instead of making
+    /// one each.
+    dialing: Option<Arc<Notify>>,
+}
+
+struct Multiplexed {
+    connection: ConnectionRef,
+    last_used: Instant,
+}
+
+async fn connect_http1(key: &PoolKey, limit: Duration) -> Result<Session, ConnectError> {
+    if let Some(stream) = POOL.with_borrow_mut(|pool| pool.take_idle(key, Instant::now())) {
+        return Ok(Session::http1(key.clone(), Http1::new(stream), true));
+    }
+    let io = dial(key.address(), &key.profile, limit).await?;
+    Ok(Session::http1(key.clone(), Http1::new(Box::new(io)), false))
+}
+
+async fn connect_http2(key: &PoolKey, limit: Duration) -> Result<Session, ConnectError> {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        match POOL.with_borrow_mut(|pool| pool.shared(key, Instant::now())) {
+            Next::Use(connection) => match connection.spawn_stream().await {
+                Ok(Some(stream)) => return Ok(Session::http2(key.clone(), stream, true)),
+                Ok(None) => {}
+                // The next round sees the mark, and makes another connection.
+                Err(_) => connection.mark_shutdown(),
+            },
+            Next::Wait(done) => {
+                // Looking and waiting happen without a pause between them, on
+                // the only thread that could wake us: no wake-up is missed.
+                if tokio::time::timeout_at(deadline, done.notified())
+                    .await
+                    .is_err()
+                {
+                    return Err(DialError::Timeout(limit).into());
+                }
+            }
+            Next::Dial(turn) => {
+                let connection = dial_http2(key, deadline, limit).await?;
+                let stream = connection
+                    .spawn_stream()
+                    .await
+                    .map_err(ConnectError::Http2)?;
+                let kept = Multiplexed {
+                    connection,
+                    last_used: Instant::now(),
+                };
+                POOL.with_borrow_mut(|pool| {
+                    let shared = pool.http2.entry(key.clone()).or_default();
+                    shared.connections.push(kept);
+                });
+                drop(turn);
+                if let Some(stream) = stream {
+                    return Ok(Session::http2(key.clone(), stream, false));
+                }
+            }
+        }
+    }
+}
+
+async fn dial_http2(
+    key: &PoolKey,
+    deadline: tokio::time::Instant,
+    limit: Duration,
+) -> Result<ConnectionRef, ConnectError> {
+    let io = dial(key.address(), &key.profile, limit).await?;
+    let mut settings = H2HandshakeSettings::new();
+    settings.max_streams = STREAMS_PER_CONNECTION;
+    settings.stream_window_size = Some(STREAM_WINDOW);
+    settings.connection_window_size = Some(CONNECTION_WINDOW);
+    match tokio::time::timeout_at(deadline, handshake(Box::new(io), settings)).await {
+        Ok(result) => result.map_err(ConnectError::Http2),
+        Err(_) => Err(DialError::Timeout(limit).into()),
+    }
+}
+
+/// What to do about an HTTP/2 request.
+enum Next {
+    Use(ConnectionRef),
+    Wait(Arc<Notify>),
+    Dial(DialTurn),
+}
+
+/// The right to make a connection; others wait until it is dropped.
+struct DialTurn {
+    key: PoolKey,
+}
+
+impl Drop for DialTurn {
+    fn drop(&mut self) {
+        let waiting = POOL.with_borrow_mut(|pool| {
+            let shared = pool.http2.get_mut(&self.key)?;
+            shared.dialing.take()
+        });
+        if let Some(waiting) = waiting {
+            waiting.notify_waiters();
+        }
+    }
+}
+
+impl Pool {
+    /// The connection used last, if it is still good: the others may then grow
+    /// old and be closed.
+    fn take_idle(&mut self, key: &PoolKey, now: Instant) -> Option<Stream> {
+        let idle = self.http1.get_mut(key)?;
+        while let Some(mut candidate) = idle.pop() {
+            let fresh = now.duration_since(candidate.since) < key.idle_timeout;
+            if fresh && is_quiet(&mut candidate.stream) {
+                return Some(candidate.stream);
+            }
+        }
+        None
+    }
+
+    fn shared(&mut self, key: &PoolKey, now: Instant) -> Next {
+        let shared = self.http2.entry(key.clone()).or_default();
+        shared
+            .connections
+            .retain(|c| !c.connection.is_closed() && !c.connection.is_shutting_down());
+        if let Some(free) = shared
+            .connections
+            .iter_mut()
+            .find(|c| c.connection.more_streams_allowed())
+        {
+            free.last_used = now;
+            return Next::Use(free.connection.clone());
+        }
+        match &shared.dialing {
+            Some(done) => Next::Wait(Arc::clone(done)),
+            None => {
+                shared.dialing = Some(Arc::new(Notify::new()));
+                Next::Dial(DialTurn { key: key.clone() })
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.http1.retain(|key, idle| {
+            idle.retain_mut(|candidate| {
+                !key.profile.is_retired()
+                    && now.duration_since(candidate.since) < key.idle_timeout
+                    && is_quiet(&mut candidate.stream)
+            });
+            !idle.is_empty()
+        });
+        self.http2.retain(|key, shared| {
+            shared.connections.retain(|c| {
+                let unused = now.duration_since(c.last_used) >= key.idle_timeout;
+                let leaving = key.profile.is_retired() || unused;
+                !c.connection.is_closed() && !(leaving && c.connection.is_idle())
+            });
+            !shared.connections.is_empty() || shared.dialing.is_some()
+        });
+    }
+}

@@ -1,0 +1,237 @@
+//! One request and its response on an upstream connection, HTTP/1.1 or HTTP/2
+//! behind one face.
+
+use super::pool::{self, PoolKey};
+use bytes::Bytes;
+use h2::SendStream;
+use http::HeaderMap;
+use http::header::HOST;
+use pingora_core::protocols::http::HttpTask;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
+use pingora_core::protocols::http::v2::client::Http2Session;
+use pingora_core::protocols::http::v2::write_body;
+use pingora_error::{Error, ErrorType, OrErr, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// A connection, or a stream of one, that carries one request.
+pub(crate) struct Session {
+    key: PoolKey,
+    reused: bool,
+    codec: Codec,
+}
+
+enum Codec {
+    Http1(Box<Http1>),
+    Http2(Box<Http2>),
+}
+
+struct Http2 {
+    stream: Http2Session,
+    /// Taken out once the head is sent, so that writing and reading don't exclude each other.
+    body: Option<SendStream<Bytes>>,
+    phase: Phase,
+}
+
+/// How far an HTTP/2 response has been read.
+#[derive(PartialEq)]
+enum Phase {
+    Head,
+    Body,
+    Done,
+}
+
+/// What an upstream said next.
+pub(crate) enum ResponseEvent {
+    /// A 1xx head; the real one follows.
+    Informational(Box<ResponseHeader>),
+    /// The head. `end` when nothing follows.
+    Head {
+        head: Box<ResponseHeader>,
+        end: bool,
+    },
+    /// A piece of the body. `end` when nothing follows.
+    Body { bytes: Bytes, end: bool },
+    /// Trailers; nothing follows.
+    Trailers(HeaderMap),
+    /// Nothing more.
+    End,
+}
+
+impl Session {
+    pub(crate) fn http1(key: PoolKey, session: Http1, reused: bool) -> Self {
+        Self {
+            key,
+            reused,
+            codec: Codec::Http1(Box::new(session)),
+        }
+    }
+
+    pub(crate) fn http2(key: PoolKey, stream: Http2Session, reused: bool) -> Self {
+        Self {
+            key,
+            reused,
+            codec: Codec::Http2(Box::new(Http2 {
+                stream,
+                body: None,
+                phase: Phase::Head,
+            })),
+        }
+    }
+
+    /// Whether the connection had carried requests before: then an early close
+    /// may only mean that the peer had given it up.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Sends the head. `end` when no body follows.
+    pub(crate) async fn send_head(
+        &mut self,
+        mut head: Box<RequestHeader>,
+        end: bool,
+    ) -> Result<()> {
+        match &mut self.codec {
+            Codec::Http1(session) => session.write_request_header(head).await.map(|_| ()),
+            Codec::Http2(http2) => {
+                address_by_authority(&mut head)?;
+                http2.stream.write_request_header(head, end)?;
+                http2.body = http2.stream.take_request_body_writer();
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends a piece of the body. An empty last piece ends it.
+    pub(crate) async fn send_body(&mut self, bytes: Bytes, end: bool) -> Result<()> {
+        match &mut self.codec {
+            Codec::Http1(session) => {
+                if !bytes.is_empty() {
+                    session.write_body(&bytes).await?;
+                }
+                if end {
+                    session.finish_body().await?;
+                }
+                Ok(())
+            }
+            Codec::Http2(http2) => match &mut http2.body {
+                Some(body) => write_body(body, bytes, end, None).await,
+                None => Error::e_explain(ErrorType::InternalError, "body sent before the head"),
+            },
+        }
+    }
+
+    /// Waits for what the upstream says next. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<ResponseEvent> {
+        match &mut self.codec {
+            Codec::Http1(session) => next_http1(session).await,
+            Codec::Http2(http2) => http2.next().await,
+        }
+    }
+
+    /// After a 101 was forwarded: from here on both directions are raw bytes.
+    pub(crate) fn upgrade(&mut self) {
+        if let Codec::Http1(session) = &mut self.codec {
+            session.maybe_upgrade_body_writer();
+        }
+    }
+
+    /// Gives a connection back whose response was read to its end.
+    pub(crate) async fn release(self, request_sent: bool) {
+        if let Codec::Http1(mut session) = self.codec {
+            // An upstream that answered before it read the whole request would
+            // take the rest of it for the next one.
+            if !request_sent {
+                session.shutdown().await;
+                return;
+            }
+            session.respect_keepalive();
+            if let Some(stream) = session.reuse().await {
+                pool::give_back(self.key, stream);
+            }
+        }
+    }
+
+    /// Gives up a request in the middle: the connection, or the stream, is cut.
+    pub(crate) async fn abort(self) {
+        match self.codec {
+            Codec::Http1(mut session) => session.shutdown().await,
+            Codec::Http2(mut http2) => {
+                if let Some(body) = &mut http2.body {
+                    body.send_reset(h2::Reason::CANCEL);
+                }
+            }
+        }
+    }
+}
+
+async fn next_http1(session: &mut Http1) -> Result<ResponseEvent> {
+    Ok(match session.read_response_task().await? {
+        HttpTask::Header(head, _) if is_informational(&head) => ResponseEvent::Informational(head),
+        HttpTask::Header(head, end) => ResponseEvent::Head { head, end },
+        HttpTask::Body(bytes, end) | HttpTask::UpgradedBody(bytes, end) => ResponseEvent::Body {
+            bytes: bytes.unwrap_or_default(),
+            end,
+        },
+        HttpTask::Trailer(trailers) => {
+            trailers.map_or(ResponseEvent::End, |map| ResponseEvent::Trailers(*map))
+        }
+        HttpTask::Done => ResponseEvent::End,
+        HttpTask::Failed(error) => return Err(error),
+    })
+}
+
+/// 101 is a head like any other here: after it comes the other protocol.
+fn is_informational(head: &ResponseHeader) -> bool {
+    head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS
+}
+
+impl Http2 {
+    async fn next(&mut self) -> Result<ResponseEvent> {
+        match self.phase {
+            Phase::Head => {
+                self.stream.read_response_header().await?;
+                let end = self.stream.check_response_end_or_error()?;
+                self.phase = if end { Phase::Done } else { Phase::Body };
+                let head = self.stream.response_header().ok_or_else(|| {
+                    Error::explain(ErrorType::InternalError, "head was read and is gone")
+                })?;
+                Ok(ResponseEvent::Head {
+                    head: Box::new(head.clone()),
+                    end,
+                })
+            }
+            Phase::Body => {
+                if let Some(bytes) = self.stream.read_response_body().await? {
+                    let end = self.stream.check_response_end_or_error()?;
+                    if end {
+                        self.phase = Phase::Done;
+                    }
+                    return Ok(ResponseEvent::Body { bytes, end });
+                }
+                let trailers = self.stream.read_trailers().await?;
+                self.phase = Phase::Done;
+                Ok(trailers.map_or(ResponseEvent::End, ResponseEvent::Trailers))
+            }
+            Phase::Done => Ok(ResponseEvent::End),
+        }
+    }
+}
+
+/// HTTP/2 names the host in `:authority`; a `Host` line beside it could only
+/// contradict it (RFC 9113, 8.3.1).
+fn address_by_authority(head: &mut RequestHeader) -> Result<()> {
+    if head.uri.authority().is_none() {
+        let host = head.headers.get(HOST).ok_or_else(|| {
+            Error::explain(ErrorType::InvalidHTTPHeader, "request without a host")
+        })?;
+        let uri = http::Uri::builder()
+            .scheme("http")
+            .authority(host.as_bytes())
+            .path_and_query(head.uri.path_and_query().map_or("/", |path| path.as_str()))
+            .build()
+            .or_err(ErrorType::InvalidHTTPHeader, "building the authority")?;
+        head.set_uri(uri);
+    }
+    head.remove_header(&HOST);
+    Ok(())
+}
