@@ -3,6 +3,7 @@
 //! Nothing is published before registration, leaf, roots, intentions and every upstream's chain
 //! are known. From then on Consul may be away: what is known goes on being served.
 
+use crate::knowledge::Origin;
 use crate::publish::{Publisher, Source, SourceMetrics, Task, announce};
 use crate::translate::sidecar;
 use crate::watching::{ConsulOptions, Watching, chain_of};
@@ -39,7 +40,7 @@ async fn follow(
     sidecar: Sidecar,
     options: ConsulOptions,
     metrics: Arc<dyn SourceMetrics>,
-    mut publisher: Publisher,
+    publisher: Publisher,
 ) {
     let proxy = match sidecar {
         Sidecar::ProxyId(id) => id,
@@ -50,19 +51,29 @@ async fn follow(
         proxy,
         default: options.default_intention,
     };
-    let mut watching = Watching::new(client, options, Arc::clone(&metrics));
+    let watching = Watching::new(client, options, Arc::clone(&metrics));
+    serve(sidecar, watching, &*metrics, publisher).await;
+}
+
+/// Publishes what a sidecar makes of what its origin knows, as long as it runs.
+pub(crate) async fn serve(
+    sidecar: sidecar::Sidecar,
+    mut origin: impl Origin,
+    metrics: &dyn SourceMetrics,
+    mut publisher: Publisher,
+) {
     loop {
-        let wanted = sidecar.wanted(watching.knowledge());
-        watching.keep(&wanted);
-        watching.learn().await;
+        let wanted = sidecar.wanted(origin.knowledge());
+        origin.keep(&wanted);
+        origin.learn().await;
         let before = publisher.last();
-        let status = vec![watching.status()];
-        let published = match sidecar.contents(watching.knowledge(), &before) {
+        let status = origin.status().into_iter().collect();
+        let published = match sidecar.contents(origin.knowledge(), &before) {
             Some(contents) => publisher.publish(contents, status),
             None => publisher.refresh(status),
         };
         if published {
-            announce(&publisher, &before, &*metrics);
+            announce(&publisher, &before, metrics);
         }
     }
 }

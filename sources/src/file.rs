@@ -5,6 +5,7 @@
 //! but whether the bytes behind the path differ. A slow poll stands behind the notifications,
 //! for file systems that send none.
 
+use crate::intent::Intent;
 use crate::publish::{SourceMetrics, Task};
 use meridian_model::{Blueprint, Rejection, SourceState, SourceStatus};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -14,22 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 
-/// What was read last.
-#[derive(Debug, Clone)]
-pub struct FileState {
-    /// The last good version.
-    pub blueprint: Arc<Blueprint>,
-    /// Whether the file on disk is that version.
-    pub status: SourceStatus,
-    /// Why it isn't.
-    pub rejected: Option<Rejection>,
-}
-
 /// A file being watched.
 #[derive(Debug)]
 pub struct FileSource {
-    /// The newest state.
-    pub states: watch::Receiver<FileState>,
+    /// The newest intent.
+    pub intents: watch::Receiver<Intent>,
     reload: Reload,
     _task: Task,
 }
@@ -43,25 +33,6 @@ impl FileSource {
     /// Reads the file again at once, whether it looks changed or not.
     pub fn reload(&self) {
         self.reload.now();
-    }
-
-    /// The blueprints alone; a change of freshness is no news here.
-    pub fn blueprints(&self) -> watch::Receiver<Arc<Blueprint>> {
-        let mut states = self.states.clone();
-        let first = Arc::clone(&states.borrow_and_update().blueprint);
-        let (sender, receiver) = watch::channel(first);
-        tokio::spawn(async move {
-            // Ends when the source or the last reader of blueprints is gone.
-            while states.changed().await.is_ok() && !sender.is_closed() {
-                let next = Arc::clone(&states.borrow_and_update().blueprint);
-                sender.send_if_modified(|now| {
-                    let changed = !Arc::ptr_eq(now, &next);
-                    *now = next;
-                    changed
-                });
-            }
-        });
-        receiver
     }
 }
 
@@ -117,9 +88,9 @@ pub fn watch_file(
         reason,
     })?;
     let name: Arc<str> = format!("file:{}", path.display()).into();
-    let (sender, states) = watch::channel(FileState {
+    let (sender, intents) = watch::channel(Intent {
         blueprint: Arc::new(blueprint),
-        status: current(&name),
+        status: Some(current(&name)),
         rejected: None,
     });
     // One wake-up waiting is as good as many.
@@ -136,7 +107,7 @@ pub fn watch_file(
         _watcher: watcher,
     };
     Ok(FileSource {
-        states,
+        intents,
         reload: Reload(reload),
         _task: Task::spawn(following.run(woken, reloads)),
     })
@@ -178,7 +149,7 @@ struct Following {
     loader: Loader,
     metrics: Arc<dyn SourceMetrics>,
     fingerprint: Fingerprint,
-    sender: watch::Sender<FileState>,
+    sender: watch::Sender<Intent>,
     _watcher: RecommendedWatcher,
 }
 
@@ -219,7 +190,7 @@ impl Following {
             if *state.blueprint != blueprint {
                 state.blueprint = Arc::new(blueprint);
             }
-            state.status = current(&self.name);
+            state.status = Some(current(&self.name));
             state.rejected = None;
         });
     }
@@ -229,14 +200,17 @@ impl Following {
         self.metrics.watch_failed("file");
         self.metrics.current("file", false);
         self.sender.send_modify(|state| {
-            let since = match &state.status.state {
-                SourceState::Stale { since, .. } => *since,
-                SourceState::Current => SystemTime::now(),
+            let since = match state.status.as_ref().map(|status| &status.state) {
+                Some(SourceState::Stale { since, .. }) => *since,
+                _ => SystemTime::now(),
             };
-            state.status.state = SourceState::Stale {
-                since,
-                reason: "the file on disk is refused".to_owned(),
-            };
+            state.status = Some(SourceStatus {
+                name: Arc::clone(&self.name),
+                state: SourceState::Stale {
+                    since,
+                    reason: "the file on disk is refused".to_owned(),
+                },
+            });
             state.rejected = Some(Rejection {
                 resource: self.name.to_string(),
                 reason,
@@ -302,15 +276,15 @@ mod tests {
         watch_file(path, Box::new(move || load(&owned)), Arc::new(()))
     }
 
-    async fn wait(source: &mut FileSource, accept: impl Fn(&FileState) -> bool) -> FileState {
+    async fn wait(source: &mut FileSource, accept: impl Fn(&Intent) -> bool) -> Intent {
         let found = tokio::time::timeout(
             Duration::from_secs(10),
-            source.states.wait_for(|state| accept(state)),
+            source.intents.wait_for(|state| accept(state)),
         );
         found.await.expect("in time").expect("running").clone()
     }
 
-    fn name_of(state: &FileState) -> &str {
+    fn name_of(state: &Intent) -> &str {
         state.blueprint.backends[0].cluster.name.as_str()
     }
 
@@ -329,7 +303,7 @@ mod tests {
         let path = folder.path().join("gateway.yaml");
         fs::write(&path, "one").unwrap();
         let mut source = start(&path).unwrap();
-        assert_eq!(name_of(&source.states.borrow()), "one");
+        assert_eq!(name_of(&source.intents.borrow()), "one");
 
         fs::write(&path, "two").unwrap();
         wait(&mut source, |state| name_of(state) == "two").await;
@@ -353,10 +327,11 @@ mod tests {
         fs::write(&path, "bad").unwrap();
         let state = wait(&mut source, |state| state.rejected.is_some()).await;
         assert_eq!(name_of(&state), "one");
-        assert!(matches!(state.status.state, SourceState::Stale { .. }));
+        let status = state.status.unwrap();
+        assert!(matches!(status.state, SourceState::Stale { .. }));
         fs::write(&path, "one").unwrap();
         let state = wait(&mut source, |state| state.rejected.is_none()).await;
-        assert_eq!(state.status.state, SourceState::Current);
+        assert_eq!(state.status.unwrap().state, SourceState::Current);
     }
 
     #[tokio::test]
@@ -370,7 +345,7 @@ mod tests {
         let path = folder.path().join("gateway.yaml");
         symlink("..data/gateway.yaml", &path).unwrap();
         let mut source = start(&path).unwrap();
-        assert_eq!(name_of(&source.states.borrow()), "one");
+        assert_eq!(name_of(&source.intents.borrow()), "one");
         symlink("v2", folder.path().join("..data_tmp")).unwrap();
         fs::rename(
             folder.path().join("..data_tmp"),

@@ -6,8 +6,8 @@
 use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
 use consul::chain::CompiledChain;
 use consul::health::ServiceEntry;
-use consul::intention::{Intention, IntentionMatch};
-use meridian_model::SourceState;
+use consul::intention::Intention;
+use meridian_model::{SourceState, SourceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -80,7 +80,8 @@ pub(crate) enum Fact {
     Registration(Arc<AgentService>),
     Roots(Arc<Roots>),
     Leaf(Arc<Leaf>),
-    Intentions(Arc<IntentionMatch>),
+    /// In evaluation order.
+    Intentions(Arc<Vec<Intention>>),
     Agent(Arc<AgentSelf>),
     Chain(Arc<CompiledChain>),
     Instances(Arc<Vec<ServiceEntry>>),
@@ -106,6 +107,18 @@ pub(crate) enum Known<'a, T> {
     Failed(&'a str),
     /// The last answer.
     Value(&'a T),
+}
+
+/// Where knowledge comes from: Consul, or the embedded registry.
+pub(crate) trait Origin: Send {
+    /// What is known now.
+    fn knowledge(&self) -> &Knowledge;
+    /// Starts what is newly wanted, stops and forgets what no longer is.
+    fn keep(&mut self, wanted: &BTreeSet<Topic>);
+    /// Waits for news and takes in all there are. Cancel safe.
+    fn learn(&mut self) -> impl Future<Output = ()> + Send;
+    /// How fresh it all is; `None` where there is nothing to be fresh.
+    fn status(&self) -> Option<SourceStatus>;
 }
 
 /// Everything that is known.
@@ -181,7 +194,7 @@ impl Knowledge {
     /// In evaluation order.
     pub(crate) fn intentions(&self, service: &str) -> Option<&[Intention]> {
         match self.facts.get(&Topic::Intentions(service.to_owned()))? {
-            Fact::Intentions(value) => Some(value.to(service).unwrap_or_default()),
+            Fact::Intentions(value) => Some(value),
             _ => None,
         }
     }
@@ -207,6 +220,11 @@ impl Knowledge {
             Some(Fact::Instances(value)) => Known::Value(value),
             _ => self.unknown(&topic),
         }
+    }
+
+    /// Whether there is neither an answer nor a failure yet.
+    pub(crate) fn waits_for(&self, topic: &Topic) -> bool {
+        !self.facts.contains_key(topic) && !self.failing.contains_key(topic)
     }
 
     fn unknown<T>(&self, topic: &Topic) -> Known<'_, T> {

@@ -7,19 +7,25 @@
 //! says how old it is.
 //!
 //! - [`consul_mesh`]: a sidecar, from its registration in Consul.
-//! - [`file`]: a gateway's configuration file.
+//! - [`file`] and [`resolve`]: a gateway, from a configuration file and from wherever its
+//!   backends are found.
+//! - [`register`]: the gateway as a service of the mesh.
 //! - [`embedded`]: both without Consul, for development and tests.
 
+pub mod intent;
 pub mod publish;
 
 pub mod consul_mesh;
 pub mod embedded;
 pub mod file;
+pub mod register;
+pub mod resolve;
 
 mod chain;
 mod knowledge;
 mod translate;
 mod watching;
 
+pub use intent::Intent;
 pub use publish::{Source, SourceMetrics};
 pub use watching::ConsulOptions;

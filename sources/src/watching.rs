@@ -1,13 +1,13 @@
 //! Watching: one blocking query kept running for everything that is wanted.
 
-use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Knowledge, News, Topic};
+use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Knowledge, News, Origin, Topic};
 use crate::publish::{SourceMetrics, Task};
 use consul::agent::{AgentSelf, MeshGateway};
 use consul::blocking::{Pacing, Rate, Watch, WatchEvent};
 use consul::chain::ChainOverrides;
 use consul::health::ServiceEntry;
 use consul::{Client, Query};
-use meridian_model::{SourceStatus, Verdict};
+use meridian_model::{SourceState, SourceStatus, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -72,47 +72,6 @@ impl Watching {
         }
     }
 
-    pub(crate) fn knowledge(&self) -> &Knowledge {
-        &self.knowledge
-    }
-
-    /// How fresh it all is.
-    pub(crate) fn status(&self) -> SourceStatus {
-        SourceStatus {
-            name: CONSUL.into(),
-            state: self.knowledge.state(),
-        }
-    }
-
-    /// Starts what is newly wanted, stops and forgets what no longer is.
-    pub(crate) fn keep(&mut self, wanted: &BTreeSet<Topic>) {
-        self.running.retain(|topic, _| wanted.contains(topic));
-        self.knowledge.keep(wanted);
-        for topic in wanted {
-            if !self.running.contains_key(topic) {
-                let task = self.start(topic.clone());
-                self.running.insert(topic.clone(), task);
-            }
-        }
-    }
-
-    /// Waits for news and takes in all there are. Cancel safe.
-    pub(crate) async fn learn(&mut self) {
-        let mut next = self.receiver.recv().await;
-        while let Some((topic, news)) = next {
-            // Late news of a watch that was stopped since.
-            if self.running.contains_key(&topic) {
-                if matches!(news, News::Failed(_)) {
-                    self.metrics.watch_failed(topic.kind());
-                }
-                self.knowledge.take(topic, news, SystemTime::now());
-            }
-            next = self.receiver.try_recv().ok();
-        }
-        let current = self.knowledge.state() == meridian_model::SourceState::Current;
-        self.metrics.current(CONSUL, current);
-    }
-
     fn start(&self, topic: Topic) -> Task {
         let (client, pacing) = (&self.client, self.options.pacing);
         match &topic {
@@ -127,8 +86,11 @@ impl Watching {
                 self.follow(topic.clone(), client.leaf(service), pacing, Fact::Leaf)
             }
             Topic::Intentions(service) => {
-                let query = client.intentions_to(service);
-                self.follow(topic, query, pacing, Fact::Intentions)
+                let (query, service) = (client.intentions_to(service), service.clone());
+                self.follow(topic, query, pacing, move |value| {
+                    let found = value.to(&service).unwrap_or_default();
+                    Fact::Intentions(Arc::new(found.to_vec()))
+                })
             }
             Topic::Agent => self.follow_agent(),
             Topic::Chain(query) => {
@@ -147,7 +109,7 @@ impl Watching {
         topic: Topic,
         query: Query<T>,
         pacing: Pacing,
-        fact: fn(Arc<T>) -> Fact,
+        fact: impl Fn(Arc<T>) -> Fact + Send + 'static,
     ) -> Task
     where
         T: PartialEq + Send + Sync + 'static,
@@ -184,6 +146,46 @@ impl Watching {
             WatchEvent::Failed { error, .. } => News::Failed(chain_of(&error)),
         };
         Task::spawn(follow(Topic::Agent, watch, sender, read))
+    }
+}
+
+impl Origin for Watching {
+    fn knowledge(&self) -> &Knowledge {
+        &self.knowledge
+    }
+
+    fn keep(&mut self, wanted: &BTreeSet<Topic>) {
+        self.running.retain(|topic, _| wanted.contains(topic));
+        self.knowledge.keep(wanted);
+        for topic in wanted {
+            if !self.running.contains_key(topic) {
+                let task = self.start(topic.clone());
+                self.running.insert(topic.clone(), task);
+            }
+        }
+    }
+
+    async fn learn(&mut self) {
+        let mut next = self.receiver.recv().await;
+        while let Some((topic, news)) = next {
+            // Late news of a watch that was stopped since is left unread.
+            if self.running.contains_key(&topic) {
+                if matches!(news, News::Failed(_)) {
+                    self.metrics.watch_failed(topic.kind());
+                }
+                self.knowledge.take(topic, news, SystemTime::now());
+            }
+            next = self.receiver.try_recv().ok();
+        }
+        let current = self.knowledge.state() == SourceState::Current;
+        self.metrics.current(CONSUL, current);
+    }
+
+    fn status(&self) -> Option<SourceStatus> {
+        Some(SourceStatus {
+            name: CONSUL.into(),
+            state: self.knowledge.state(),
+        })
     }
 }
 

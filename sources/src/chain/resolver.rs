@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
         }
         let view = View {
             only_passing: target.subset.only_passing,
-            local_datacenter: self.setting.datacenter,
+            local_datacenter: Some(self.setting.datacenter),
         };
         let found = self
             .instances

@@ -14,8 +14,9 @@ use std::sync::Arc;
 pub(crate) struct View<'a> {
     /// Whether a warning is as bad as a critical check (`Subset.OnlyPassing`).
     pub(crate) only_passing: bool,
-    /// The proxy's datacenter: instances of others are called at their WAN address.
-    pub(crate) local_datacenter: &'a str,
+    /// The proxy's datacenter: instances of others are called at their WAN address. `None` calls
+    /// all of them at their LAN address.
+    pub(crate) local_datacenter: Option<&'a str>,
 }
 
 /// Most that one instance may weigh (Envoy's cap).
@@ -56,7 +57,7 @@ fn address(instance: &ServiceEntry, view: View<'_>) -> Result<EndpointAddress, S
         return Ok(EndpointAddress::Unix(service.socket_path.as_str().into()));
     }
     let home = &instance.node.datacenter;
-    let remote = !home.is_empty() && *home != view.local_datacenter;
+    let remote = !home.is_empty() && view.local_datacenter.is_some_and(|local| local != home);
     let (host, port) = match service.tagged_addresses.get("wan").filter(|_| remote) {
         Some(wan) if wan.port == 0 => (wan.address.as_str(), service.port),
         Some(wan) => (wan.address.as_str(), wan.port),
@@ -99,7 +100,7 @@ mod tests {
 
     const VIEW: View<'_> = View {
         only_passing: false,
-        local_datacenter: "dc1",
+        local_datacenter: Some("dc1"),
     };
 
     fn instance(service: Value, checks: &[&str]) -> ServiceEntry {
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn address_falls_back_and_goes_wan_for_other_datacenters() {
         let far = View {
-            local_datacenter: "dc2",
+            local_datacenter: Some("dc2"),
             ..VIEW
         };
         let wan = |port| {

@@ -1,7 +1,12 @@
 //! Leaf and roots of Connect's CA, as an identity.
 
+use crate::knowledge::Knowledge;
+use crate::publish::Contents;
+use crate::watching::chain_of;
 use consul::agent::{Leaf, Roots};
-use meridian_model::{Identity, IdentityName, PrivateKey, SpiffeId, TrustBundle, TrustDomain};
+use meridian_model::{
+    Identity, IdentityName, PrivateKey, Snapshot, SpiffeId, TrustBundle, TrustDomain,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::BTreeMap;
@@ -34,8 +39,28 @@ pub(crate) enum IdentityError {
     NoRoots,
 }
 
+/// Adds the identity of `service` to `contents`; a bad new one leaves the previous one in place.
+pub(crate) fn known(
+    knowledge: &Knowledge,
+    service: &str,
+    previous: &Snapshot,
+    contents: &mut Contents,
+) -> Option<Arc<Identity>> {
+    let (leaf, roots) = (knowledge.leaf(service)?, knowledge.roots()?);
+    let identity = match identity(leaf, roots) {
+        Ok(identity) => Arc::new(identity),
+        Err(error) => {
+            contents.reject(format!("identity {service}"), chain_of(&error));
+            Arc::clone(previous.identities.get(service)?)
+        }
+    };
+    let name = identity.name.clone();
+    contents.identities.insert(name, Arc::clone(&identity));
+    Some(identity)
+}
+
 /// Makes an identity. All listed roots are believed, since a rotation has several.
-pub(crate) fn identity(leaf: &Leaf, roots: &Roots) -> Result<Identity, IdentityError> {
+fn identity(leaf: &Leaf, roots: &Roots) -> Result<Identity, IdentityError> {
     let chain = certificates(&leaf.certificate_pem).map_err(IdentityError::Certificate)?;
     if chain.is_empty() {
         return Err(IdentityError::NoCertificate);

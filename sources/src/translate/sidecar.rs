@@ -10,7 +10,7 @@ use crate::publish::Contents;
 use consul::agent::{AgentService, Proxy};
 use consul::health::ServiceEntry;
 use consul::intention::Action;
-use meridian_model::{Identity, IdentityName, Snapshot, Verdict};
+use meridian_model::{Snapshot, Verdict};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Sidecar {
         let intentions = knowledge.intentions(service)?;
         let default = self.default.or_else(|| default_verdict(knowledge))?;
         let mut contents = Contents::default();
-        let identity = self.identity(knowledge, service, previous, &mut contents)?;
+        let identity = identity::known(knowledge, service, previous, &mut contents)?;
         let trust_domain = identity.spiffe.trust_domain();
 
         let (rules, rejected) = authorization(intentions, trust_domain, default);
@@ -99,27 +99,6 @@ impl Sidecar {
     fn registration<'a>(&self, knowledge: &'a Knowledge) -> Option<(&'a AgentService, &'a Proxy)> {
         let registration = knowledge.registration(&self.proxy)?;
         Some((registration, registration.proxy.as_ref()?))
-    }
-
-    /// The identity; a bad new one leaves the previous one in place.
-    fn identity(
-        &self,
-        knowledge: &Knowledge,
-        service: &str,
-        previous: &Snapshot,
-        contents: &mut Contents,
-    ) -> Option<Arc<Identity>> {
-        let leaf = knowledge.leaf(service)?;
-        let identity = match identity::identity(leaf, knowledge.roots()?) {
-            Ok(identity) => Arc::new(identity),
-            Err(error) => {
-                contents.reject(format!("identity {service}"), error.to_string());
-                Arc::clone(previous.identities.get(service)?)
-            }
-        };
-        let name: IdentityName = identity.name.clone();
-        contents.identities.insert(name, Arc::clone(&identity));
-        Some(identity)
     }
 
     fn upstream(

@@ -143,7 +143,7 @@ fn destination(written: &Written) -> String {
         ("peer", &written.destination_peer),
         ("dc", &written.datacenter),
     ] {
-        if !value.is_empty() && !(key == "ap" && value == "default") {
+        if !value.is_empty() && (key, value.as_str()) != ("ap", "default") {
             label = format!("{label}?{key}={value}");
         }
     }

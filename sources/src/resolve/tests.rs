@@ -1,0 +1,1 @@
+//! Gateways from blueprints, on hand-written answers.
