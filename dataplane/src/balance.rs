@@ -29,5 +29,6 @@ pub use cookie::GeneratedCookie;
 pub use failover::{PriorityHealth, choose_target, priority_loads};
 pub use hash::{RequestHash, request_hash};
 pub use member::{EndpointId, Member};
+pub use peak_ewma::penalised_latency;
 pub use slow_start::SlowStart;
 pub use stats::{ActiveRequest, EndpointStats};

@@ -25,13 +25,21 @@ impl RoundRobin {
 
     pub(super) fn pick<'a>(&self, view: &View<'a>) -> Option<&'a Arc<Member>> {
         let count = u64::try_from(view.members.len()).ok()?;
+        let mut misses = 0;
         for _ in 0..view.members.len().saturating_mul(ROUNDS) {
             let turn = view.turn.fetch_add(1, Ordering::Relaxed);
             let round = turn.checked_div(count)?;
             let index = usize::try_from(turn % count).ok()?;
             let member = view.member(index)?;
-            if self.has_turn(view, member, index, round) && view.allows(member) {
+            if !self.has_turn(view, member, index, round) {
+                continue;
+            }
+            if view.allows(member) {
                 return Some(member);
+            }
+            misses += 1;
+            if misses == MISSES {
+                return view.any_from(index);
             }
         }
         view.any_from(0)
@@ -55,6 +63,10 @@ impl RoundRobin {
 /// Weight of the heaviest member. A power of two, so that the counter may wrap.
 const WHOLE: u64 = 1 << 16;
 
-/// Rounds without an allowed member before one is searched for; the lightest
+/// Rounds without a turn before a member is just searched for. The lightest
 /// weight that counts is 1 of 128.
 const ROUNDS: usize = 128;
+
+/// Members that had their turn and may not be chosen, before one is just
+/// searched for: keeps a pick short where nearly everyone is ejected.
+const MISSES: u32 = 16;

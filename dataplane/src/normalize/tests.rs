@@ -205,3 +205,19 @@ fn no_path_leaves_the_root() {
         }
     }
 }
+
+/// Whatever the bytes are, the answer is a verdict, and a normal form is text
+/// that a URI may hold.
+#[test]
+fn arbitrary_bytes_are_answered() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    for _ in 0..20_000 {
+        let mut target: Vec<u8> = (0..rng.usize(0..10)).map(|_| rng.u8(..)).collect();
+        target.insert(0, b'/');
+        for rules in all_rules() {
+            if let Normalized::Changed(text) = normalize(&target, &rules) {
+                assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text}");
+            }
+        }
+    }
+}

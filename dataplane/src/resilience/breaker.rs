@@ -173,10 +173,12 @@ mod tests {
         }
     }
 
+    type Take = fn(&Arc<Breaker>) -> Option<Permit>;
+
     #[test]
     fn nothing_passes_the_limit_and_dropping_makes_room() {
         let breaker = Breaker::new(&limits(2));
-        let takes: [fn(&Arc<Breaker>) -> Option<Permit>; 3] = [
+        let takes: [Take; 3] = [
             Breaker::try_connection,
             Breaker::try_pending,
             Breaker::try_request,

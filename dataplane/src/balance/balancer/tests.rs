@@ -164,6 +164,20 @@ fn nobody_unhealthy_or_ejected_is_picked() {
 }
 
 #[test]
+fn the_last_one_standing_is_found_among_many() {
+    for policy in policies() {
+        let mut bench = Bench::new(policy, &healthy(&[1; 300]));
+        let now = bench.now;
+        bench.balancer.for_each(|member| {
+            if &*member.endpoint().instance != "i-77" {
+                member.stats().eject(Duration::from_secs(30), now);
+            }
+        });
+        assert_eq!(bench.shares(20).len(), 1);
+    }
+}
+
+#[test]
 fn no_endpoints_means_no_pick() {
     for policy in policies() {
         assert!(Bench::new(policy.clone(), &[]).pick(Some(1), &[]).is_none());
