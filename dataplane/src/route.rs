@@ -3,7 +3,7 @@
 //! A [`Router`] is compiled once from a model's route table, whenever a
 //! snapshot changes, and then only read. Looking a route up neither allocates
 //! nor walks the table: hosts and exact paths are hashed, prefixes are found
-//! by one binary search, and only regular expressions are tried in turn.
+//! in a trie, and only regular expressions are tried in turn.
 
 mod conditions;
 mod hosts;
@@ -12,6 +12,7 @@ mod rank;
 mod redirect;
 mod rewrite;
 mod router;
+mod trie;
 
 pub use conditions::{RequestFacts, conditions_hold};
 pub(crate) use conditions::{escaped_byte, query_value};

@@ -1,12 +1,12 @@
 //! The index from a path to the few routes worth trying.
 //!
-//! Exact paths are hashed. Prefixes stand in one sorted list, each with a link
-//! to the longest other prefix that it starts with: the longest prefix of a
-//! path is then the entry just before it in the list, or one on the chain of
-//! links from there, and all its shorter prefixes follow on that chain.
-//! Whatever cannot be looked up by bytes is in a list of its own.
+//! Exact paths are hashed, prefixes stand in a trie, and whatever cannot be
+//! looked up by bytes is in a list of its own. Each list is in the order of
+//! preference, so that only its first fitting route counts, and none behind the
+//! best of the other lists is tried.
 
 use super::conditions::element_prefix;
+use super::trie::PrefixTrie;
 use meridian_model::route::PathMatch;
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,16 +17,9 @@ pub(super) type Position = u32;
 #[derive(Debug, Clone)]
 pub(super) struct PathIndex {
     exact: HashMap<Box<str>, Vec<Position>>,
-    prefixes: Vec<PrefixNode>,
+    prefixes: PrefixTrie<Vec<Position>>,
     /// Regular expressions and paths in any case.
     loose: Vec<Position>,
-}
-
-#[derive(Debug, Clone)]
-struct PrefixNode {
-    prefix: Box<str>,
-    parent: Option<usize>,
-    positions: Vec<Position>,
 }
 
 impl PathIndex {
@@ -56,7 +49,7 @@ impl PathIndex {
         }
         Self {
             exact,
-            prefixes: linked(prefixes),
+            prefixes: PrefixTrie::new(prefixes),
             loose,
         }
     }
@@ -82,49 +75,13 @@ impl PathIndex {
 
     /// Lists of positions whose path may match, each in ascending order.
     fn candidates(&self, path: &str) -> impl Iterator<Item = &[Position]> {
-        let exact = self.exact.get(path).map(Vec::as_slice);
-        let prefixes = std::iter::successors(self.longest_prefix(path), |node| {
-            self.prefixes.get(node.parent?)
-        })
-        .map(|node| node.positions.as_slice());
+        let exact = self.exact.get(path);
         exact
             .into_iter()
-            .chain(prefixes)
+            .chain(self.prefixes.prefixes_of(path))
+            .map(Vec::as_slice)
             .chain(std::iter::once(self.loose.as_slice()))
     }
-
-    fn longest_prefix(&self, path: &str) -> Option<&PrefixNode> {
-        let after = self
-            .prefixes
-            .partition_point(|node| node.prefix.as_ref() <= path);
-        let mut node = self.prefixes.get(after.checked_sub(1)?)?;
-        while !path.starts_with(node.prefix.as_ref()) {
-            node = self.prefixes.get(node.parent?)?;
-        }
-        Some(node)
-    }
-}
-
-fn linked(prefixes: BTreeMap<&str, Vec<Position>>) -> Vec<PrefixNode> {
-    let mut nodes: Vec<PrefixNode> = Vec::with_capacity(prefixes.len());
-    // The chain of prefixes around the place in the sorted list.
-    let mut open: Vec<usize> = Vec::new();
-    for (prefix, positions) in prefixes {
-        while let Some(&last) = open.last() {
-            if prefix.starts_with(nodes[last].prefix.as_ref()) {
-                break;
-            }
-            open.pop();
-        }
-        open.push(nodes.len());
-        let parent = open.len().checked_sub(2).map(|place| open[place]);
-        nodes.push(PrefixNode {
-            prefix: prefix.into(),
-            parent,
-            positions,
-        });
-    }
-    nodes
 }
 
 #[cfg(test)]
@@ -142,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_prefixes_of_the_path_are_tried_longest_first() {
+    fn only_prefixes_of_the_path_are_tried() {
         let prefix = |text: &str| PathMatch::Prefix(text.into());
         let paths = [
             prefix("/"),
@@ -154,11 +111,11 @@ mod tests {
             PathMatch::Any,
             PathMatch::Exact("/a/bc".into()),
         ];
-        assert_eq!(tried(&paths, "/a/bc"), [7, 2, 1, 0, 6]);
-        assert_eq!(tried(&paths, "/a/bd"), [2, 1, 0, 6]);
-        assert_eq!(tried(&paths, "/a/d"), [1, 0, 6]);
-        assert_eq!(tried(&paths, "/abc"), [4, 1, 0, 6]);
-        assert_eq!(tried(&paths, "/c"), [0, 6]);
+        assert_eq!(tried(&paths, "/a/bc"), [7, 6, 0, 1, 2]);
+        assert_eq!(tried(&paths, "/a/bd"), [6, 0, 1, 2]);
+        assert_eq!(tried(&paths, "/a/d"), [6, 0, 1]);
+        assert_eq!(tried(&paths, "/abc"), [6, 0, 1, 4]);
+        assert_eq!(tried(&paths, "/c"), [6, 0]);
         assert_eq!(tried(&paths, "*"), [6]);
     }
 
