@@ -114,7 +114,7 @@ fn a_second_signal_ends_at_once() {
         gateway.process.assert_running();
         let began = Instant::now();
         gateway.process.signal(Signal::SIGTERM);
-        gateway.process.exit_code(PATIENCE).await;
+        assert_eq!(gateway.process.exit_code(PATIENCE).await, 1);
         assert!(began.elapsed() < AT_ONCE, "took {:?}", began.elapsed());
         assert!(slow.await.unwrap().is_err(), "the request was cut off");
     });

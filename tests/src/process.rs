@@ -1,5 +1,6 @@
 //! A child process that can't outlive its test, with its log in a file.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
@@ -37,7 +38,11 @@ impl Process {
             .append(true)
             .open(log)
             .expect("a log file");
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        for (variable, _) in env::vars_os().filter(|(variable, _)| steers(variable)) {
+            command.env_remove(variable);
+        }
+        let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(arguments)
@@ -125,6 +130,15 @@ impl Process {
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.id()).expect("a process id"))
     }
+}
+
+/// Would this variable of the developer's shell change what a program does?
+fn steers(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy().to_ascii_uppercase();
+    name == "RUST_LOG"
+        || name.ends_with("_PROXY")
+        || name.starts_with("CONSUL_")
+        || name.starts_with("OTEL_")
 }
 
 impl Drop for Process {
