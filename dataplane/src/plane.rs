@@ -24,6 +24,7 @@ use meridian_telemetry::metrics::Metrics;
 use meridian_telemetry::trace::SpanSink;
 use report::Report;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -133,5 +134,14 @@ impl DataPlane {
             Drained::Abandoned(cut) => cut,
         };
         DrainReport { cut }
+    }
+}
+
+impl fmt::Debug for DataPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataPlane")
+            .field("readiness", &*self.readiness.borrow())
+            .field("workers", &self.workers.count())
+            .finish_non_exhaustive()
     }
 }
