@@ -16,10 +16,10 @@ mod guard;
 mod outbox;
 mod reader;
 mod session;
-mod violation;
-mod wire;
 #[cfg(test)]
 mod tests;
+mod violation;
+mod wire;
 
 pub use connection::{Connection, TlsFacts};
 pub use violation::Violation;
@@ -155,13 +155,23 @@ impl Digests {
     ) -> io::Result<Self> {
         // The digest of a CONNECT proxy is the only place that carries data of
         // ours through Pingora's sessions; its response is never looked at.
-        let response = pingora_http::ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
+        let response =
+            pingora_http::ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
         let carried: Arc<Connection<A>> = Arc::clone(connection);
         let tls = connection.tls.as_ref().map(|tls| {
-            Arc::new(SslDigest::new(tls.cipher, tls.version, None, None, Vec::new()))
+            Arc::new(SslDigest::new(
+                tls.cipher,
+                tls.version,
+                None,
+                None,
+                Vec::new(),
+            ))
         });
         Ok(Self {
-            proxy: Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(carried)))),
+            proxy: Arc::new(ProxyDigest::new(
+                Box::new(response),
+                Some(Box::new(carried)),
+            )),
             socket: Arc::new(SocketDigest::from_raw_fd(wire.as_raw_fd())),
             tls,
         })
@@ -238,22 +248,5 @@ impl<A> fmt::Debug for Downstream<A> {
             .field("connection", &self.connection)
             .field("phase", &self.phase)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod preface_tests {
-    use super::{PREFACE, preface};
-
-    #[test]
-    fn the_first_differing_byte_decides() {
-        assert_eq!(preface(b"P", None), None);
-        assert_eq!(preface(&PREFACE[..23], None), None);
-        assert_eq!(preface(PREFACE, None), Some(true));
-        assert_eq!(preface(b"PO", None), Some(false));
-        assert_eq!(preface(b"GET / HTTP/1.0\r\n\r\n", None), Some(false));
-        assert_eq!(preface(PREFACE, Some(false)), Some(false));
-        assert_eq!(preface(b"GET", Some(true)), Some(true));
-        assert_eq!(preface(b"PRI", Some(true)), None);
     }
 }

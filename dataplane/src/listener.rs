@@ -14,6 +14,8 @@
 //! | [`handle`] | the handle, its state and its open connections |
 
 mod accept;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod handle;
 pub mod registry;
 mod serve;

@@ -111,7 +111,10 @@ impl TlsError {
     }
 }
 
-fn private_key(owner: &str, key: &meridian_model::PrivateKey) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn private_key(
+    owner: &str,
+    key: &meridian_model::PrivateKey,
+) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::try_from(key.der())
         .map(|key| key.clone_key())
         .map_err(|reason| TlsError::Key {

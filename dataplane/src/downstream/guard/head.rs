@@ -22,8 +22,15 @@ pub(super) struct HeadScan {
 #[derive(Debug)]
 struct RequestLine {
     version: Version,
-    /// Authority of a target in absolute-form, and its scheme's port.
-    authority: Option<(Range<usize>, &'static [u8])>,
+    absolute: Option<Absolute>,
+}
+
+/// What a target in absolute-form says of whom it is meant for.
+#[derive(Debug)]
+struct Absolute {
+    authority: Range<usize>,
+    /// The scheme's.
+    default_port: &'static [u8],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,16 +148,17 @@ impl HeadScan {
     /// The rules that need the whole head.
     fn finish(&self, request: &RequestLine, bytes: &[u8]) -> Result<Framing, Violation> {
         let host = self.host.as_ref().map(|host| &bytes[host.clone()]);
-        match (&request.authority, host) {
-            (_, None) if request.version == Version::Http11 => {
-                return Err(Violation::Host);
-            }
-            (Some((authority, port)), Some(host))
-                if !same_authority(&bytes[authority.clone()], host, port) =>
-            {
-                return Err(Violation::Target);
-            }
-            _ => {}
+        if host.is_none() && request.version == Version::Http11 {
+            return Err(Violation::Host);
+        }
+        if let (Some(absolute), Some(host)) = (&request.absolute, host)
+            && !same_authority(
+                &bytes[absolute.authority.clone()],
+                host,
+                absolute.default_port,
+            )
+        {
+            return Err(Violation::Target);
         }
         match (self.length, self.chunked) {
             (Some(_), true) => Err(Violation::FramingConflict),
@@ -201,59 +209,41 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Violation> {
     if method == b"CONNECT" {
         return Err(Violation::Connect);
     }
-    let authority = authority_of(method, target)?.map(|(range, port)| {
-        let offset = start + method.len() + 1;
-        (range.start + offset..range.end + offset, port)
-    });
-    Ok(RequestLine { version, authority })
+    let absolute = absolute_form(method, target, start + method.len() + 1)?;
+    Ok(RequestLine { version, absolute })
 }
 
-/// Checks a target; the place of the authority in one of absolute-form.
-fn authority_of(
+/// Checks a target that begins at `offset`; what it says where it is absolute.
+fn absolute_form(
     method: &[u8],
     target: &[u8],
-) -> Result<Option<(Range<usize>, &'static [u8])>, Violation> {
+    offset: usize,
+) -> Result<Option<Absolute>, Violation> {
     let legal = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
     if !target.iter().all(legal) {
         return Err(Violation::Target);
     }
-    match target {
-        [b'/', ..] => Ok(None),
-        b"*" if method == b"OPTIONS" => Ok(None),
-        _ => {
-            let (scheme, port): (_, &[u8]) = match target {
-                [
-                    b'h' | b'H',
-                    b't' | b'T',
-                    b't' | b'T',
-                    b'p' | b'P',
-                    b':',
-                    b'/',
-                    b'/',
-                    ..,
-                ] => (7, b"80"),
-                [
-                    b'h' | b'H',
-                    b't' | b'T',
-                    b't' | b'T',
-                    b'p' | b'P',
-                    b's' | b'S',
-                    b':',
-                    b'/',
-                    b'/',
-                    ..,
-                ] => (8, b"443"),
-                _ => return Err(Violation::Target),
-            };
-            let rest = &target[scheme..];
-            let end = rest
-                .iter()
-                .position(|byte| matches!(byte, b'/' | b'?'))
-                .unwrap_or(rest.len());
-            if !is_authority(&rest[..end]) {
-                return Err(Violation::Target);
-            }
-            Ok(Some((scheme..scheme + end, port)))
-        }
+    if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
+        return Ok(None);
     }
+    let (scheme, default_port) = SCHEMES
+        .into_iter()
+        .find(|(scheme, _)| {
+            let start = target.get(..scheme.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        })
+        .ok_or(Violation::Target)?;
+    let rest = &target[scheme.len()..];
+    let end = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+    if !is_authority(&rest[..end]) {
+        return Err(Violation::Target);
+    }
+    let start = offset + scheme.len();
+    Ok(Some(Absolute {
+        authority: start..start + end,
+        default_port,
+    }))
 }
+
+/// Those of absolute-form, each with its port.
+const SCHEMES: [(&[u8], &[u8]); 2] = [(b"http://", b"80"), (b"https://", b"443")];

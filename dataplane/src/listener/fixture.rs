@@ -1,0 +1,237 @@
+//! Listeners on real sockets for tests, with a handler that answers everything.
+
+use super::{BindStatus, Bound, ConnectionHandler, DrainWatch, ListenerState, Listeners};
+use crate::downstream::{Connection, Downstream, Wire};
+use crate::drain::Drain;
+use crate::workers::Workers;
+use async_trait::async_trait;
+use bytes::Bytes;
+use meridian_model::listener::*;
+use meridian_model::{Bind, Listener, RouteTable};
+use meridian_telemetry::Metrics;
+use meridian_telemetry::metrics::BuildInfo;
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_http::ResponseHeader;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Answers requests with `<protocol> <body length>`, or with the violation, and
+/// echoes what comes over TCP.
+pub(crate) struct Answering {
+    app: Arc<Answers>,
+}
+
+struct Answers;
+
+#[async_trait]
+impl HttpServerApp for Answers {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        let connection = Arc::clone(Connection::<()>::of(session.digest()?)?);
+        let mut length = 0;
+        while connection.violation().is_none()
+            && let Ok(Some(body)) = session.read_request_body().await
+        {
+            length += body.len();
+        }
+        if *shutdown.borrow() || connection.violation().is_some() {
+            session.set_keepalive(None);
+        }
+        let (status, text) = match connection.violation() {
+            Some(violation) => (violation.status(), violation.as_str().to_owned()),
+            None => (
+                http::StatusCode::OK,
+                format!("{:?} {length}", session.req_header().version),
+            ),
+        };
+        let mut response = ResponseHeader::build(status, Some(1)).ok()?;
+        response.insert_header("content-length", text.len()).ok()?;
+        session
+            .write_response_header(Box::new(response))
+            .await
+            .ok()?;
+        session
+            .write_response_body(Bytes::from(text), true)
+            .await
+            .ok()?;
+        let settings = HttpPersistentSettings::for_session(&session);
+        let reusable = session.finish().await.ok()??;
+        connection.request_finished();
+        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+    }
+}
+
+impl ConnectionHandler for Answering {
+    type State = ();
+
+    async fn http(self: Arc<Self>, stream: Downstream<()>, drain: DrainWatch) {
+        self.app.process_new(Box::new(stream), &drain).await;
+    }
+
+    async fn tcp(
+        self: Arc<Self>,
+        mut stream: Wire,
+        connection: Arc<Connection<()>>,
+        _: DrainWatch,
+    ) {
+        let mut buffer = [0; 1024];
+        loop {
+            let read = tokio::select! {
+                read = stream.read(&mut buffer) => read,
+                () = connection.closed() => return,
+            };
+            match read {
+                Ok(read) if read > 0 => stream.write_all(&buffer[..read]).await.unwrap(),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Running listeners.
+pub(crate) struct Fixture {
+    pub(crate) listeners: Listeners<Answering>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) metrics: Metrics,
+    pub(crate) drain: Drain,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let workers = Workers::start(2).unwrap();
+        let build = BuildInfo {
+            program: "test",
+            version: "0",
+        };
+        let metrics = Metrics::new(build).unwrap();
+        let drain = Drain::default();
+        let handler = Arc::new(Answering {
+            app: Arc::new(Answers),
+        });
+        Self {
+            listeners: Listeners::new(
+                handler,
+                Arc::clone(&workers),
+                metrics.clone(),
+                drain.clone(),
+            ),
+            workers,
+            metrics,
+            drain,
+        }
+    }
+
+    /// One listener on a free port; its address.
+    pub(crate) fn with(listener: Listener) -> (Self, SocketAddr) {
+        let mut fixture = Self::new();
+        let status = fixture.listeners.reconcile(vec![state(listener)]);
+        let address = address(&status[0]);
+        (fixture, address)
+    }
+
+    /// The value of a series as it is scraped.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics.render(std::time::Instant::now()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series))?;
+        line.trim().parse().ok()
+    }
+}
+
+pub(crate) fn state(listener: Listener) -> ListenerState<()> {
+    ListenerState {
+        model: Arc::new(listener),
+        tls: None,
+        app: (),
+    }
+}
+
+pub(crate) fn address(status: &BindStatus) -> SocketAddr {
+    match &status.bound {
+        Bound::Open(Some(address)) => *address,
+        other => panic!("not open on TCP: {other:?}"),
+    }
+}
+
+/// A plain HTTP listener on a free port.
+pub(crate) fn http(name: &str) -> Listener {
+    Listener {
+        name: name.into(),
+        bind: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
+        direction: Direction::Edge,
+        security: Security::Plain,
+        service: Service::Http(Arc::new(HttpService {
+            routes: Arc::new(RouteTable::default()),
+            authorization: None,
+            client_certificate: ClientCertificateHeader::Sanitize,
+            trust: ClientTrust::Edge,
+            normalization: PathNormalization::EDGE,
+        })),
+        limits: ConnectionLimits::default(),
+        deadlines: ConnectionDeadlines::default(),
+    }
+}
+
+/// A plain TCP listener on a free port.
+pub(crate) fn tcp(name: &str) -> Listener {
+    Listener {
+        service: Service::Tcp(Arc::new(TcpService {
+            clusters: Vec::new(),
+            authorization: None,
+            idle_timeout: None,
+        })),
+        ..http(name)
+    }
+}
+
+/// Sends bytes and reads to the end of the connection.
+pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    read_to_end(&mut stream).await
+}
+
+pub(crate) async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    tokio::time::timeout(SOON, stream.read_to_end(&mut answer))
+        .await
+        .expect("the connection stays open")
+        .unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// Reads one response of a kept-alive connection.
+pub(crate) async fn response(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = async {
+        loop {
+            answer.push(stream.read_u8().await.unwrap());
+            let Some(head) = answer.windows(4).position(|w| w == b"\r\n\r\n") else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+            let length: usize = text
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.parse().unwrap());
+            if answer.len() == head + 4 + length {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, read).await.expect("no response");
+    String::from_utf8(answer).unwrap()
+}
+
+/// Longer than anything takes here, shorter than a test run's patience.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
