@@ -3,6 +3,7 @@
 
 use crate::balance::{Balancer, EndpointStats, Member};
 use fastrand::Rng;
+use meridian_model::Health;
 use meridian_model::policy::OutlierPolicy;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -113,15 +114,23 @@ impl Outlier {
         Some(length)
     }
 
-    /// The percentage is checked with the new ejection counted in, but one
-    /// endpoint always may be ejected: 10 % of a small service is nobody.
+    /// The percentage is checked with the new ejection counted in, as Envoy
+    /// does. Below that one endpoint may still go (10 % of a small service is
+    /// nobody), but only where another stays: without that exception a lone
+    /// instance that answers five errors would be cut off for half a minute.
+    /// 0 % ejects nobody.
     fn may_eject_one_more(&self, balancer: &Balancer, now: Instant) -> bool {
-        let (mut all, mut ejected) = (0_u64, 0_u64);
+        let percent = u64::from(self.policy.max_ejected_percent);
+        let (mut all, mut ejected, mut available) = (0_u64, 0_u64, 0_u64);
         balancer.for_each(|member: &Arc<Member>| {
+            let is_ejected = member.stats().ejected_for(now).is_some();
+            let is_healthy = member.endpoint().health == Health::Healthy;
             all += 1;
-            ejected += u64::from(member.stats().ejected_for(now).is_some());
+            ejected += u64::from(is_ejected);
+            available += u64::from(is_healthy && !is_ejected);
         });
-        ejected == 0 || (ejected + 1) * 100 <= all * u64::from(self.policy.max_ejected_percent)
+        let within = (ejected + 1) * 100 <= all * percent;
+        within || (percent > 0 && ejected == 0 && available > 1)
     }
 }
 
@@ -130,7 +139,7 @@ mod tests {
     use super::*;
     use crate::balance::BalanceOptions;
     use meridian_model::policy::LoadBalancing;
-    use meridian_model::{Endpoint, EndpointAddress, Health};
+    use meridian_model::{Endpoint, EndpointAddress};
 
     struct Bench {
         outlier: Outlier,
@@ -256,15 +265,18 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_ejected_but_always_one() {
-        for (count, percent, expected) in [
-            (1, 10, 1),
+    fn only_so_many_are_ejected_and_a_lone_one_stays() {
+        let cases = [
+            (1, 10, 0),
+            (1, 100, 1),
+            (2, 10, 1),
             (5, 10, 1),
             (20, 10, 2),
             (4, 50, 2),
             (3, 100, 3),
-            (3, 0, 1),
-        ] {
+            (3, 0, 0),
+        ];
+        for (count, percent, expected) in cases {
             let policy = OutlierPolicy {
                 max_ejected_percent: percent,
                 ..OutlierPolicy::default()
