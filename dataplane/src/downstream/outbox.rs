@@ -10,7 +10,8 @@ use tokio::io::AsyncWrite;
 /// connection that writes costs no more.
 const CAPACITY: usize = 8 * 1024;
 
-/// Bytes on their way to the wire. Holds memory only while there are any.
+/// Bytes on their way to the wire. Takes memory at the first of them, and
+/// gives it back when the connection rests.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     buffer: Vec<u8>,

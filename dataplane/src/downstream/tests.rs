@@ -147,6 +147,20 @@ async fn malformed_chunks_end_the_request() {
 }
 
 #[tokio::test]
+async fn bytes_behind_an_upgrade_pass_as_they_are() {
+    let (_fixture, address) = Fixture::with(http("web"));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: loud\r\n\r\nearly\n";
+    stream.write_all(head).await.unwrap();
+    let answer = response(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    stream.write_all(b"not http\n\0").await.unwrap();
+    let mut heard = [0; 16];
+    stream.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"EARLY\nNOT HTTP\n\0");
+}
+
+#[tokio::test]
 async fn requests_shorter_than_the_preface_are_served() {
     let (_fixture, address) = Fixture::with(http("web"));
     let answer = exchange(address, b"GET / HTTP/1.0\r\n\r\n").await;

@@ -13,6 +13,7 @@ use crate::downstream::Socket;
 use crate::drain::Drain;
 use crate::workers::{WorkerId, Workers};
 use arc_swap::ArcSwap;
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,8 +35,11 @@ pub(super) struct Accepting<H: ConnectionHandler> {
     pub(super) drain: Drain,
 }
 
-/// An accepted socket, not yet bound to a runtime.
-enum Accepted {
+/// An accepted socket on its way to the worker that serves it.
+enum Passage {
+    /// It stays with the runtime that accepted it.
+    Stays(Socket),
+    /// It was taken off that runtime, for another.
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
@@ -80,14 +84,17 @@ pub(super) async fn run<H: ConnectionHandler>(
                 if pause == PAUSE[0] {
                     tracing::warn!(listener = %listener.name(), error = %error, "cannot accept connections");
                 }
-                // A stop during the pause is seen right after it.
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    // An error says that the listeners are gone, which is a stop as well.
+                    _ = stop.wait_for(|stop| *stop) => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
                 pause = (pause * 2).min(PAUSE[1]);
             }
         }
     }
-    for (accepted, peer) in listening.rest() {
-        shared.dispatch(worker, accepted, peer);
+    for (socket, peer) in listening.rest() {
+        shared.dispatch(worker, socket, peer);
     }
 }
 
@@ -102,13 +109,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl<H: ConnectionHandler> Accepting<H> {
-    fn dispatch(&self, worker: WorkerId, accepted: Accepted, peer: Option<SocketAddr>) {
+    fn dispatch(&self, worker: WorkerId, socket: Socket, peer: Option<SocketAddr>) {
         let listener = self.current.load_full();
         let Some(admitted) = listener.admit() else {
             listener.metrics().limit_reached();
             return;
         };
-        let worker = self.workers.lighter_than(worker).unwrap_or(worker);
+        if let Socket::Tcp(stream) = &socket {
+            tune(stream);
+        }
+        let (worker, passage) = match self.workers.lighter_than(worker) {
+            None => (worker, Ok(Passage::Stays(socket))),
+            Some(other) => (other, Passage::leave(socket)),
+        };
         let arrival = Arrival {
             handler: Arc::clone(&self.handler),
             admitted,
@@ -118,7 +131,7 @@ impl<H: ConnectionHandler> Accepting<H> {
             seat: self.workers.seat(worker),
         };
         self.workers.spawn_on(worker, move || async move {
-            match accepted.register() {
+            match passage.and_then(Passage::arrive) {
                 Ok(socket) => serve(socket, arrival).await,
                 Err(error) => {
                     let listener = arrival.admitted.listener();
@@ -129,15 +142,20 @@ impl<H: ConnectionHandler> Accepting<H> {
     }
 }
 
-impl Accepted {
-    /// Binds the socket to the runtime of the worker that calls.
-    fn register(self) -> io::Result<Socket> {
+impl Passage {
+    /// Takes a socket off the runtime of the worker that calls.
+    fn leave(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(stream) => Self::Tcp(stream.into_std()?),
+            Socket::Unix(stream) => Self::Unix(stream.into_std()?),
+        })
+    }
+
+    /// Puts it on the runtime of the worker that calls.
+    fn arrive(self) -> io::Result<Socket> {
         Ok(match self {
-            Self::Tcp(stream) => {
-                let stream = TcpStream::from_std(stream)?;
-                tune(&stream);
-                Socket::Tcp(stream)
-            }
+            Self::Stays(socket) => socket,
+            Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream)?),
             Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
         })
     }
@@ -151,36 +169,35 @@ impl Listening {
         })
     }
 
-    async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Accepted::Tcp(stream.into_std()?), Some(peer)))
+                Ok((Socket::Tcp(stream), Some(peer)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Accepted::Unix(stream.into_std()?), None))
+                Ok((Socket::Unix(stream), None))
             }
         }
     }
 
-    /// What clients have connected already: closing the socket would reset them.
-    fn rest(self) -> Vec<(Accepted, Option<SocketAddr>)> {
-        let one = |listening: &Self| -> io::Result<(Accepted, Option<SocketAddr>)> {
-            match listening {
-                Self::Tcp(listener) => {
-                    let (socket, address) = socket2::SockRef::from(listener).accept()?;
-                    socket.set_nonblocking(true)?;
-                    Ok((Accepted::Tcp(socket.into()), address.as_socket()))
-                }
-                Self::Unix(listener) => {
-                    let (socket, _) = socket2::SockRef::from(listener).accept()?;
-                    socket.set_nonblocking(true)?;
-                    Ok((Accepted::Unix(socket.into()), None))
-                }
-            }
+    /// What clients have connected already: closing the socket would reset
+    /// them. Past the runtime, which knows only of what it was told.
+    fn rest(self) -> Vec<(Socket, Option<SocketAddr>)> {
+        let one = || -> io::Result<(Socket, Option<SocketAddr>)> {
+            let (socket, address) = match &self {
+                Self::Tcp(listener) => SockRef::from(listener).accept()?,
+                Self::Unix(listener) => SockRef::from(listener).accept()?,
+            };
+            socket.set_nonblocking(true)?;
+            let passage = match &self {
+                Self::Tcp(_) => Passage::Tcp(socket.into()),
+                Self::Unix(_) => Passage::Unix(socket.into()),
+            };
+            Ok((passage.arrive()?, address.as_socket()))
         };
         // The bound keeps a flood of new connections from delaying the close.
-        (0..BACKLOG).map_while(|_| one(&self).ok()).collect()
+        (0..BACKLOG).map_while(|_| one().ok()).collect()
     }
 }

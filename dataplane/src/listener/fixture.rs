@@ -48,6 +48,9 @@ impl HttpServerApp for Answers {
         if *shutdown.borrow() || connection.violation().is_some() {
             session.set_keepalive(None);
         }
+        if session.is_upgrade_req() {
+            return echo(session, &connection).await;
+        }
         let (status, text) = match connection.violation() {
             Some(violation) => (violation.status(), violation.as_str().to_owned()),
             None => (
@@ -70,6 +73,23 @@ impl HttpServerApp for Answers {
         connection.request_finished();
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
+}
+
+/// Switches protocols, and sends back in capitals what comes then.
+async fn echo(mut session: ServerSession, connection: &Connection<()>) -> Option<ReusedHttpStream> {
+    let mut response = ResponseHeader::build(101, Some(2)).ok()?;
+    response.insert_header("connection", "upgrade").ok()?;
+    response.insert_header("upgrade", "loud").ok()?;
+    session
+        .write_response_header(Box::new(response))
+        .await
+        .ok()?;
+    connection.upgraded();
+    while let Ok(Some(bytes)) = session.read_request_body().await {
+        let loud = bytes.to_ascii_uppercase();
+        session.write_response_body(loud.into(), false).await.ok()?;
+    }
+    None
 }
 
 impl ConnectionHandler for Answering {

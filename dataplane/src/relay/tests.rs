@@ -1,6 +1,10 @@
 //! Ends of a connection, and what becomes of them on the other side.
 
 use super::{End, Meter, Outcome, Reset, Side, relay};
+use crate::downstream::{Socket, Wire};
+use crate::tls::authority::{Authority, Flaw};
+use crate::tls::{mesh_client_config, mesh_server_config};
+use rustls::pki_types::ServerName;
 use std::future::pending;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 #[derive(Default)]
 struct Counts {
@@ -98,6 +103,34 @@ async fn a_reset_is_passed_on_as_a_reset() {
             "{outcome:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_end_without_close_notify_is_passed_on_as_a_reset() {
+    let ca = Authority::new("td");
+    let (web, api) = (
+        ca.identity("web", Flaw::None),
+        ca.identity("api", Flaw::None),
+    );
+    let config = mesh_client_config(&web, &ca.transport(&web, "api"), None).unwrap();
+    let acceptor = TlsAcceptor::from(mesh_server_config(&api, &[]).unwrap());
+    let (client, accepted) = pair().await;
+    let (connected, mut upstream) = pair().await;
+    let name = ServerName::try_from("api.test").unwrap();
+    let (client, accepted) = tokio::join!(
+        TlsConnector::from(config).connect(name, client),
+        acceptor.accept(Socket::Tcp(accepted)),
+    );
+    let accepted = Wire::Tls(Box::new(accepted.unwrap()));
+    let relay = tokio::spawn(async move {
+        relay(accepted, connected, None, pending(), &Counts::default()).await
+    });
+    // The socket closes in order, but TLS does not.
+    let mut client = client.unwrap();
+    client.get_mut().0.shutdown().await.unwrap();
+    let error = upstream.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(matches!(relay.await.unwrap().end, End::Reset(Side::Client)));
 }
 
 #[tokio::test]
