@@ -48,7 +48,8 @@ impl HandshakeFailure {
         match self {
             Self::NoCertificate => TlsResult::NoCertificate,
             Self::Expired | Self::NotYetValid => TlsResult::Expired,
-            Self::UnknownIssuer | Self::UnknownTrustDomain => TlsResult::UnknownIssuer,
+            Self::UnknownIssuer => TlsResult::UnknownIssuer,
+            Self::UnknownTrustDomain => TlsResult::UnknownTrustDomain,
             Self::BadSpiffe => TlsResult::BadSpiffe,
             Self::WrongIdentity => TlsResult::WrongIdentity,
             Self::Timeout => TlsResult::Timeout,
