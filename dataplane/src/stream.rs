@@ -10,6 +10,7 @@ use crate::proxy::Shared;
 use crate::relay::{End, Outcome, Reset, relay};
 use crate::resilience::Outcome as Health;
 use crate::tables::{App, ClusterState, TcpApp, draw};
+use crate::tls::HandshakeFailure;
 use crate::upstream::{DialError, UpstreamIo, dial};
 use meridian_model::{EndpointAddress, Verdict};
 use meridian_telemetry::access_log::{AccessRecord, Protocol};
@@ -95,7 +96,11 @@ async fn connect(
             }
             Err(error) => {
                 let (error_class, word) = classify(&error);
-                if let DialError::Tls { failure, .. } = &error {
+                let failure = match &error {
+                    DialError::Tls { failure, .. } => Some(*failure),
+                    _ => None,
+                };
+                if let Some(failure) = failure {
                     cluster.metrics.handshake(failure.metric());
                 }
                 cluster.metrics.failed(error_class, now.elapsed());
@@ -103,6 +108,7 @@ async fn connect(
                 tracing::warn!(
                     cluster = %cluster.model.name,
                     endpoint = %address,
+                    reason = failure.map(HandshakeFailure::as_str),
                     error = %meridian_telemetry::Chain(&error),
                     "cannot connect"
                 );

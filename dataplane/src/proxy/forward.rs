@@ -15,6 +15,7 @@ use crate::downstream::Connection;
 use crate::resilience::Outcome as Health;
 use crate::stream::{classify, endpoint_text};
 use crate::tables::{App, ClusterState, HttpApp, Picked, WeightedHandle, draw};
+use crate::tls::HandshakeFailure;
 use crate::upstream::pool::{self, ConnectError, PoolKey};
 use crate::upstream::{DialError, Session};
 use http::header::EXPECT;
@@ -233,12 +234,17 @@ impl Journey<'_> {
                 Ok(session)
             }
             Err(error) => {
-                if let ConnectError::Dial(DialError::Tls { failure, .. }) = &error {
+                let failure = match &error {
+                    ConnectError::Dial(DialError::Tls { failure, .. }) => Some(*failure),
+                    _ => None,
+                };
+                if let Some(failure) = failure {
                     self.cluster.metrics.handshake(failure.metric());
                 }
                 tracing::warn!(
                     cluster = %self.cluster.model.name,
                     endpoint = %picked.member.endpoint().address,
+                    reason = failure.map(HandshakeFailure::as_str),
                     error = %meridian_telemetry::Chain(&error),
                     "cannot connect"
                 );
