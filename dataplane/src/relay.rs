@@ -15,7 +15,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -137,66 +137,95 @@ where
     C: AsyncRead + AsyncWrite + Reset + Unpin,
     U: AsyncRead + AsyncWrite + Reset + Unpin,
 {
-    let mut inward = Direction::default();
-    let mut outward = Direction::default();
-    let mut first_closed = None;
+    let mut copying = Copying::default();
     let end = {
         let mut cancel = pin!(cancel);
-        let mut timer = pin!(tokio::time::sleep(idle.unwrap_or_default()));
+        let mut standstill = pin!(tokio::time::sleep(idle.unwrap_or_default()));
         let mut last_move = Instant::now();
         poll_fn(|cx| {
             if cancel.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::Cancelled);
             }
-            let before = inward.copied + outward.copied;
-            let steps = [
-                (Side::Client, inward.poll(cx, &mut client, &mut upstream)),
-                (Side::Upstream, outward.poll(cx, &mut upstream, &mut client)),
-            ];
-            meter.received(inward.take_uncounted());
-            meter.sent(outward.take_uncounted());
-            for (from, step) in steps {
-                match step {
-                    Step::Running => {}
-                    Step::Done => {
-                        first_closed.get_or_insert(from);
-                    }
-                    Step::ReadFailed(error) => return Poll::Ready(broken(from, error)),
-                    Step::WriteFailed(error) => return Poll::Ready(broken(other(from), error)),
-                }
-            }
-            if inward.is_done() && outward.is_done() {
-                return Poll::Ready(End::Closed(first_closed.unwrap_or(Side::Client)));
+            let before = copying.moved();
+            if let Poll::Ready(end) = copying.poll(cx, &mut client, &mut upstream, meter) {
+                return Poll::Ready(end);
             }
             let Some(idle) = idle else {
                 return Poll::Pending;
             };
-            if inward.copied + outward.copied != before {
+            if copying.moved() != before {
                 last_move = Instant::now();
             }
-            while timer.as_mut().poll(cx).is_ready() {
+            // The timer is wound again only when it rings.
+            while standstill.as_mut().poll(cx).is_ready() {
                 let deadline = last_move + idle;
-                if timer.deadline() >= deadline {
+                if standstill.deadline() >= deadline {
                     return Poll::Ready(End::Idle);
                 }
-                timer.as_mut().reset(deadline);
+                standstill.as_mut().reset(deadline);
             }
             Poll::Pending
         })
         .await
     };
-    match &end {
-        End::Reset(_) | End::Failed(..) => {
-            // The side that broke is gone already; the other learns it by its reset.
-            let _ = client.reset_on_close();
-            let _ = upstream.reset_on_close();
-        }
-        End::Closed(_) | End::Idle | End::Cancelled => {}
+    if matches!(end, End::Reset(_) | End::Failed(..)) {
+        // The side that broke is gone already; the other learns it by its reset.
+        let _ = client.reset_on_close();
+        let _ = upstream.reset_on_close();
     }
     Outcome {
-        received: inward.copied,
-        sent: outward.copied,
+        received: copying.inward.copied,
+        sent: copying.outward.copied,
         end,
+    }
+}
+
+/// Both directions.
+#[derive(Debug, Default)]
+struct Copying {
+    inward: Direction,
+    outward: Direction,
+    first_closed: Option<Side>,
+}
+
+impl Copying {
+    fn moved(&self) -> u64 {
+        self.inward.copied + self.outward.copied
+    }
+
+    fn poll<C, U>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        upstream: &mut U,
+        meter: &impl Meter,
+    ) -> Poll<End>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        let steps = [
+            (Side::Client, self.inward.poll(cx, client, upstream)),
+            (Side::Upstream, self.outward.poll(cx, upstream, client)),
+        ];
+        meter.received(self.inward.take_uncounted());
+        meter.sent(self.outward.take_uncounted());
+        for (from, step) in steps {
+            match step {
+                Step::Running => {}
+                Step::Done => {
+                    self.first_closed.get_or_insert(from);
+                }
+                Step::ReadFailed(error) => return Poll::Ready(broken(from, error)),
+                Step::WriteFailed(error) => return Poll::Ready(broken(other(from), error)),
+            }
+        }
+        match self.first_closed {
+            Some(first) if self.inward.is_done() && self.outward.is_done() => {
+                Poll::Ready(End::Closed(first))
+            }
+            _ => Poll::Pending,
+        }
     }
 }
 
