@@ -24,7 +24,6 @@ const MOST_WORKERS: usize = 2;
 const NO_FILE: &str = "version: mesh/v1\n";
 
 /// Everything that was asked for, checked, before anything is started.
-#[derive(Debug)]
 pub(crate) struct Plan {
     settings: Settings,
     client: Client,
@@ -82,10 +81,7 @@ impl Plan {
     /// Runs until the end is asked for.
     pub(crate) async fn run(self) -> Result<Outcome, RunError> {
         let process = Process::begin(BUILD, &self.settings.log).map_err(RunError::Process)?;
-        let opened = process
-            .open(self.settings)
-            .await
-            .map_err(RunError::Start)?;
+        let opened = process.open(self.settings).await.map_err(RunError::Start)?;
         let options = ConsulOptions::default();
         let source = consul_mesh::run(self.client, self.sidecar, options, opened.counts());
         let proxy = opened

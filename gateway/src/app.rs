@@ -1,0 +1,148 @@
+//! How the parts of a gateway are put together.
+
+use crate::cli::Run;
+use consul::{Client, ConfigError};
+use meridian_config::{Gateway, GatewayFile, Report};
+use meridian_program::{
+    Named, Outcome, Process, ProcessError, Settings, SettingsError, StartError,
+};
+use meridian_sources::ConsulOptions;
+use meridian_sources::file::{self, FileSource, Loader, WatchError};
+use meridian_sources::publish::SourceMetrics;
+use meridian_sources::register::{self, GatewayService, Registered};
+use meridian_sources::resolve;
+use meridian_telemetry::Chain;
+use meridian_telemetry::metrics::BuildInfo;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+const BUILD: BuildInfo = BuildInfo {
+    program: "gateway",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// How long taking the registration back may hold up the end: Consul is local,
+/// and forgets a service without its node's agent in the end.
+const DEREGISTRATION: Duration = Duration::from_secs(1);
+
+/// Everything that was asked for, checked, before anything is started.
+pub(crate) struct Plan {
+    settings: Settings,
+    client: Client,
+    path: PathBuf,
+    /// The file as it was at the start.
+    file: Gateway,
+}
+
+/// What is wrong with the command line or the file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlanError {
+    /// The file has errors.
+    #[error("the configuration is refused:\n{0}")]
+    File(Report),
+    /// Options and file don't fit.
+    #[error("settings are refused")]
+    Settings(#[source] SettingsError),
+    /// Consul's address, token or certificates are malformed.
+    #[error("settings of the Consul client are refused")]
+    Consul(#[source] ConfigError),
+    /// The Consul client could not be made of them.
+    #[error("make the Consul client")]
+    Client(#[source] consul::Error),
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("set up the process")]
+    Process(#[source] ProcessError),
+    #[error("watch the configuration")]
+    Watch(#[source] WatchError),
+    #[error("start the gateway")]
+    Start(#[source] StartError),
+}
+
+impl Plan {
+    /// Reads everything that can be wrong.
+    pub(crate) fn new(run: Run) -> Result<Self, PlanError> {
+        let file = GatewayFile::load(&run.config)
+            .map_err(PlanError::File)?
+            .value;
+        let environment = |name: &str| std::env::var(name).ok();
+        let config = run
+            .consul
+            .client_config(&file.startup.consul, environment)
+            .map_err(PlanError::Consul)?;
+        let named = Named {
+            service: file.service.as_deref().unwrap_or(BUILD.program),
+            workers: meridian_program::settings::every_processor(),
+        };
+        let settings = Settings::new(named, &file.startup, &run.program);
+        Ok(Self {
+            settings: settings.map_err(PlanError::Settings)?,
+            client: Client::new(config).map_err(PlanError::Client)?,
+            path: run.config,
+            file,
+        })
+    }
+
+    /// Runs until the end is asked for.
+    pub(crate) async fn run(self) -> Result<Outcome, RunError> {
+        let process = Process::begin(BUILD, &self.settings.log).map_err(RunError::Process)?;
+        let opened = process
+            .open(self.settings.clone())
+            .await
+            .map_err(RunError::Start)?;
+        let counts = opened.counts();
+        let file = self.watch(counts.clone()).map_err(RunError::Watch)?;
+        let registered = self.register();
+        let consul = resolve::Consul {
+            client: self.client,
+            options: ConsulOptions::default(),
+            service: self.file.service,
+        };
+        let source = resolve::run(file.intents.clone(), Some(consul), counts);
+        let proxy = opened
+            .start(source.snapshots.clone())
+            .map_err(RunError::Start)?;
+        let reload = file.reload_handle();
+        let outcome = process.supervise(vec![proxy], || reload.now()).await;
+        if let Some(registered) = registered {
+            deregister(registered).await;
+        }
+        Ok(outcome)
+    }
+
+    fn watch(&self, metrics: Arc<dyn SourceMetrics>) -> Result<FileSource, WatchError> {
+        let (path, started) = (self.path.clone(), self.file.clone());
+        let loader: Loader = Box::new(move || {
+            let loaded = GatewayFile::load(&path).map_err(|report| report.to_string())?;
+            for warning in &loaded.warnings.problems {
+                tracing::warn!(line = warning.line, "{warning}");
+            }
+            if loaded.value.startup != started.startup || loaded.value.service != started.service {
+                tracing::warn!("settings of the start have changed; they hold after a restart");
+            }
+            Ok(loaded.value.blueprint)
+        });
+        file::watch_file(&self.path, loader, metrics)
+    }
+
+    /// The gateway as a service of the mesh, where it is one.
+    fn register(&self) -> Option<Registered> {
+        let service = GatewayService {
+            name: self.file.service.clone()?,
+            ..GatewayService::default()
+        };
+        Some(register::register(self.client.clone(), service))
+    }
+}
+
+async fn deregister(registered: Registered) {
+    match tokio::time::timeout(DEREGISTRATION, registered.deregister()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "registration stays in Consul"),
+        Err(_) => tracing::warn!("registration stays in Consul: the agent is slow"),
+    }
+}
