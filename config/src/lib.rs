@@ -3,15 +3,16 @@
 //!
 //! A file passes four steps, and every step reports all that it finds:
 //!
-//! 1. [`yaml`]: text into a tree that knows its lines.
-//! 2. [`shape`]: the tree against the JSON Schema of the types in [`file`].
+//! 1. `yaml`: text into a tree that knows its lines.
+//! 2. `shape`: the tree against the JSON Schema of the types in [`mod@file`].
 //!    What is broken is stood in for, so that the rest can still be checked.
-//! 3. [`file`]: what was written, one serde type a block.
-//! 4. [`lower`]: what is meant. References, certificates and reachability are
+//! 3. [`mod@file`]: what was written, one serde type a block.
+//! 4. `lower`: what is meant. References, certificates and reachability are
 //!    checked here.
 //!
 //! Only a file without an error is given out: [`Loaded`], otherwise [`Report`].
-//! [`schema`] and [`reference`] write down the format for editors and readers.
+//! [`mod@schema`] and `reference` write down the format for editors and
+//! readers.
 
 mod load;
 mod lower;

@@ -93,7 +93,7 @@ fn load<T>(
     let name = path.display().to_string();
     let text = fs::read_to_string(path)
         .map_err(|error| Report::new(&name, vec![about_file(format!("cannot read: {error}"))]))?;
-    parse(&text, &name, path.parent().unwrap_or(Path::new("")))
+    parse(&text, &name, path.parent().unwrap_or(path))
 }
 
 fn parse<F: DeserializeOwned, T>(

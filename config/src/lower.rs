@@ -3,6 +3,7 @@
 //! Errors are collected, each at its path. One that follows from a broken
 //! place (see [`crate::shape`]) is not reported: it may be gone with the other.
 
+mod attempt;
 mod backend;
 mod certificate;
 mod context;

@@ -7,9 +7,12 @@ use std::fmt::Write;
 
 /// The reference of both files, as Markdown.
 pub fn markdown() -> String {
+    let (gateway, mesh) = (schema::gateway(), schema::mesh());
     let mut page = INTRODUCTION.to_owned();
-    file(&mut page, "The gateway's file", &schema::gateway());
-    file(&mut page, "The mesh proxy's file", &schema::mesh());
+    // A block of both files is explained once.
+    let mut shown = Vec::new();
+    file(&mut page, "The gateway's file", &gateway, &mut shown);
+    file(&mut page, "The mesh proxy's file", &mesh, &mut shown);
     page
 }
 
@@ -32,18 +35,17 @@ Two programs read a YAML file: `gateway run --config FILE` and `meshd run --conf
 Complete examples are [`config/gateway.yaml`](../config/gateway.yaml), [`config/mesh.yaml`](../config/mesh.yaml) and [`config/examples/`](../config/examples/).
 ";
 
-fn file(page: &mut String, title: &str, schema: &Value) {
+fn file<'s>(page: &mut String, title: &str, schema: &'s Value, shown: &mut Vec<Shown<'s>>) {
     heading(page, 2, title);
     prose(page, schema);
-    let mut shown = Vec::new();
-    block(page, schema, schema, &mut shown);
     // Blocks stand in the order in which they are first named.
-    let mut next = 0;
+    let mut next = shown.len();
+    block(page, schema, schema, shown);
     while let Some((name, definition)) = shown.get(next).copied() {
         heading(page, 3, name);
         prose(page, definition);
         if definition.get("properties").is_some() {
-            block(page, schema, definition, &mut shown);
+            block(page, schema, definition, shown);
         } else {
             values(page, definition);
         }
@@ -96,7 +98,12 @@ type Shown<'s> = (&'s str, &'s Value);
 /// What to write, with a link to the block's own section.
 fn value<'s>(root: &'s Value, schema: &'s Value, shown: &mut Vec<Shown<'s>>) -> String {
     if let Some(items) = schema.get("items") {
-        return format!("list of {}", value(root, items, shown));
+        let link = if items.get("$ref").is_some() {
+            " of"
+        } else {
+            ":"
+        };
+        return format!("list{link} {}", value(root, items, shown));
     }
     let reference = schema.get("$ref").and_then(Value::as_str);
     match reference.and_then(|reference| reference.rsplit('/').next()) {

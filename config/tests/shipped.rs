@@ -1,5 +1,10 @@
 //! Every shipped file loads, and none of its keys can be misspelt unnoticed.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint spares tests, but not the functions they call"
+)]
+
 use meridian_config::{GatewayFile, MeshFile, Report, reference, schema};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use std::fs;
@@ -44,6 +49,27 @@ fn every_misspelt_key_is_refused_by_name() {
                 others.count(),
                 0,
                 "{} with {misspelt}:\n{report}",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn any_line_may_be_missing() {
+    for file in shipped() {
+        let stage = Stage::new();
+        let text = read(&file);
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        for missing in 0..lines.len() {
+            let mut rest = lines.clone();
+            rest.remove(missing);
+            // Sound or not, it is read to its end, and errors have a line.
+            let report = load(&stage.write(&file, &rest.concat()));
+            let placed = report.problems.iter().all(|problem| problem.line.is_some());
+            assert!(
+                placed,
+                "{} without line {missing}:\n{report}",
                 file.display()
             );
         }

@@ -14,6 +14,8 @@ pub(crate) struct Context<'t> {
     tree: &'t Node,
     base: &'t FilePath,
     broken: Vec<Path>,
+    /// Whether a name was referred to that does not exist.
+    unresolved: bool,
     /// What is wrong.
     pub(crate) found: Vec<Found>,
     /// Files that were read.
@@ -37,6 +39,7 @@ impl<'t> Context<'t> {
             tree,
             base,
             broken,
+            unresolved: false,
             found: Vec::new(),
             inputs: Vec::new(),
         }
@@ -63,6 +66,11 @@ impl<'t> Context<'t> {
     /// Whether neither `path` nor anything around or inside it is broken.
     pub(crate) fn sound(&self, path: &Path) -> bool {
         !self.broken.iter().any(|broken| broken.touches(path))
+    }
+
+    /// Whether every reference is known, so that what is not referred to is unused.
+    pub(crate) fn references_known(&self) -> bool {
+        self.broken.is_empty() && !self.unresolved
     }
 
     /// Whether `path` was written, and is not a default.
@@ -105,6 +113,7 @@ impl<'t> Context<'t> {
     /// The position of `name`; an unknown one is reported at `path`.
     pub(crate) fn find(&mut self, names: &Names<'_>, name: &str, path: &Path) -> Option<usize> {
         let position = names.positions.get(name).copied();
+        self.unresolved |= position.is_none();
         if position.is_none() && names.complete {
             let meant = nearest(name, names.positions.keys().copied());
             let message = format!("there is no {} {name:?}", names.noun);

@@ -96,7 +96,7 @@ fn refuse_other_blocks(filter: &Filter, cx: &mut Context<'_>, path: &Path) {
     ];
     for kind in kinds {
         let block = path.key(block_of(kind));
-        if kind != filter.kind && cx.written(&block) {
+        if kind != filter.kind && cx.written(&block) && cx.sound(&path.key("type")) {
             cx.error(&block, "does not belong to the filter's type");
         }
     }

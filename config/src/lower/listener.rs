@@ -35,17 +35,9 @@ pub(super) fn lower(
 }
 
 fn one(written: &Written, table: Table, cx: &mut Context<'_>, path: &Path) -> Listener {
-    if written.protocol == ListenerProtocol::Tcp {
-        refuse_http_settings(written, cx, path);
-    }
-    if written.protocol != ListenerProtocol::Https
-        && cx.written(&path.key("deadlines").key("handshake"))
-    {
-        let message = "only an HTTPS listener shakes hands";
-        cx.error(&path.key("deadlines").key("handshake"), message);
-    }
-    if table.is_empty() {
-        cx.warn(path, "no route belongs to this listener");
+    // Which keys have a meaning depends on the protocol.
+    if cx.sound(&path.key("protocol")) {
+        refuse_foreign_keys(written, cx, path);
     }
     Listener {
         name: written.name.0.as_str().into(),
@@ -84,10 +76,24 @@ fn one_each_address(written: &[Written], cx: &mut Context<'_>, list: &Path) {
     }
 }
 
-/// Keys that nothing on a TCP listener honours.
-fn refuse_http_settings(written: &Written, cx: &mut Context<'_>, path: &Path) {
+/// Keys that nothing on a listener of this protocol honours.
+fn refuse_foreign_keys(written: &Written, cx: &mut Context<'_>, path: &Path) {
     let (limits, deadlines) = (path.key("limits"), path.key("deadlines"));
+    let handshake = deadlines.key("handshake");
+    if written.protocol != ListenerProtocol::Https {
+        for key in [handshake, path.key("tls")] {
+            if cx.written(&key) {
+                cx.error(&key, "has a meaning only on an HTTPS listener");
+            }
+        }
+    } else if written.tls.is_none() {
+        cx.error(
+            &path.key("tls"),
+            "an HTTPS listener needs tls.certificateRefs",
+        );
+    }
     let http = [
+        path.key("hostname"),
         limits.key("head"),
         limits.key("headers"),
         limits.key("streams"),
@@ -96,28 +102,16 @@ fn refuse_http_settings(written: &Written, cx: &mut Context<'_>, path: &Path) {
         deadlines.key("stall"),
     ];
     for key in http {
-        if cx.written(&key) {
+        if written.protocol == ListenerProtocol::Tcp && cx.written(&key) {
             cx.error(&key, "has no meaning on a TCP listener");
         }
-    }
-    if written.hostname.is_some() {
-        let message = "a TCP listener sees no host; expected HTTP or HTTPS as protocol";
-        cx.error(&path.key("hostname"), message);
     }
 }
 
 fn security(written: &Written, cx: &mut Context<'_>, path: &Path) -> Security {
-    match (written.protocol, &written.tls) {
-        (ListenerProtocol::Https, Some(tls)) => Security::Edge(edge(tls, cx, &path.key("tls"))),
-        (ListenerProtocol::Https, None) => {
-            cx.error(path, "an HTTPS listener needs tls.certificateRefs");
-            Security::Plain
-        }
-        (_, None) => Security::Plain,
-        (_, Some(_)) => {
-            cx.error(&path.key("tls"), "only an HTTPS listener has certificates");
-            Security::Plain
-        }
+    match &written.tls {
+        Some(tls) => Security::Edge(edge(tls, cx, &path.key("tls"))),
+        None => Security::Plain,
     }
 }
 
@@ -175,7 +169,11 @@ fn limits(written: &Written, cx: &mut Context<'_>, path: &Path) -> ConnectionLim
         .ok()
         .filter(|bytes| HEAD.contains(bytes));
     if head_bytes.is_none() {
-        let message = format!("expected {} to {} bytes", HEAD.start(), HEAD.end());
+        let message = format!(
+            "expected a size from {} to {} bytes",
+            HEAD.start(),
+            HEAD.end()
+        );
         cx.error(&path.key("limits").key("head"), message);
     }
     ConnectionLimits {
@@ -191,15 +189,13 @@ fn limits(written: &Written, cx: &mut Context<'_>, path: &Path) -> ConnectionLim
 const HEAD: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 20;
 
 fn deadlines(written: &Written) -> ConnectionDeadlines {
+    let defaults = ConnectionDeadlines::default();
     let deadlines = &written.deadlines;
     ConnectionDeadlines {
         first_byte: deadlines.first_byte.0,
         handshake: deadlines.handshake.0,
         request_head: deadlines.request_head.0,
-        idle: deadlines
-            .idle
-            .as_ref()
-            .map_or(ConnectionDeadlines::default().idle, |idle| idle.0),
+        idle: deadlines.idle.as_ref().map_or(defaults.idle, |idle| idle.0),
         stall: deadlines.stall.0,
     }
 }

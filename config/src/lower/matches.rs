@@ -26,7 +26,7 @@ fn one(written: &Written, cx: &mut Context<'_>, path: &Path) -> RouteMatch {
     let query = path.key("queryParams");
     RouteMatch {
         path: match &written.path {
-            Some(written) => path_match(written, cx, &path.key("path").key("value")),
+            Some(written) => path_match(written, cx, &path.key("path")),
             None => PathMatch::Any,
         },
         methods: written.method.map(method).into_iter().collect(),
@@ -46,6 +46,10 @@ fn one(written: &Written, cx: &mut Context<'_>, path: &Path) -> RouteMatch {
 }
 
 fn path_match(written: &WrittenPath, cx: &mut Context<'_>, path: &Path) -> PathMatch {
+    if !cx.sound(&path.key("type")) {
+        return PathMatch::Any;
+    }
+    let path = &path.key("value");
     if written.kind == PathMatchType::RegularExpression {
         return pattern(&written.value, cx, path).map_or(PathMatch::Any, PathMatch::Regex);
     }

@@ -135,7 +135,8 @@ fn one(policy: &BackendPolicy, cx: &mut Context<'_>, path: &Path) -> Settings {
 }
 
 fn balancing(written: &file::LoadBalancing, cx: &mut Context<'_>, path: &Path) -> LoadBalancing {
-    if written.choices.is_some() && written.kind != LoadBalancingType::LeastRequest {
+    let draws = written.kind == LoadBalancingType::LeastRequest;
+    if written.choices.is_some() && !draws && cx.sound(&path.key("type")) {
         cx.error(&path.key("choices"), "only LeastRequest draws endpoints");
     }
     match written.kind {

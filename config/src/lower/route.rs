@@ -2,18 +2,15 @@
 
 use super::context::Names;
 use super::reach::Reach;
-use super::{Context, filter, host, matches};
+use super::{Context, attempt, filter, host, matches};
 use crate::file::{
-    Backend, BackendProtocol, GatewayFile, Listener, ListenerProtocol, Retry, Route as Written,
-    Rule, Timeouts,
+    Backend, BackendProtocol, GatewayFile, Listener, ListenerProtocol, Route as Written, Rule,
 };
 use crate::path::Path;
-use meridian_model::policy::{RetryOn, RetryPolicy, RouteTimeouts};
 use meridian_model::route::{Destination, WeightedCluster};
-use meridian_model::{ClusterName, Route, RouteAction};
+use meridian_model::{ClusterName, Route, RouteAction, RouteMatch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What belongs to one listener.
 #[derive(Debug)]
@@ -25,8 +22,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// Whether nothing belongs to the listener.
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         match self {
             Self::Http(hosts) => hosts.is_empty(),
             Self::Tcp(clusters) => clusters.is_empty(),
@@ -92,6 +88,13 @@ impl Lowering<'_> {
             let Some(found) = cx.find(&self.listeners, &parent.name, &path.key("name")) else {
                 continue;
             };
+            let protocol = Path::default()
+                .key("listeners")
+                .index(found)
+                .key("protocol");
+            if !cx.sound(&protocol) {
+                continue;
+            }
             let kind = match self.file.listeners[found].protocol {
                 ListenerProtocol::Tcp => &mut tcp,
                 ListenerProtocol::Http | ListenerProtocol::Https => &mut http,
@@ -103,6 +106,7 @@ impl Lowering<'_> {
             }
         }
         match (http.as_slice(), tcp.as_slice()) {
+            // Also without a listener, so that the rest is checked.
             (_, []) => self.http(route, &http, cx, path),
             ([], [only]) => self.tcp(route, *only, cx, path),
             _ => {
@@ -143,7 +147,11 @@ impl Lowering<'_> {
     ) {
         let list = path.key("matches");
         let conditions = matches::lower(&rule.matches, cx, &list);
-        let action = Arc::new(self.action(rule, &conditions, cx, path));
+        let speaks = match hosts {
+            [] => Speaks::Unknown,
+            _ => Speaks::Http,
+        };
+        let action = Arc::new(self.action(rule, &conditions, speaks, cx, path));
         for (index, conditions) in conditions.into_iter().enumerate() {
             let place = match rule.matches.is_empty() {
                 true => path.clone(),
@@ -191,7 +199,8 @@ impl Lowering<'_> {
     fn action(
         &mut self,
         rule: &Rule,
-        conditions: &[meridian_model::RouteMatch],
+        conditions: &[RouteMatch],
+        speaks: Speaks,
         cx: &mut Context<'_>,
         path: &Path,
     ) -> RouteAction {
@@ -205,7 +214,7 @@ impl Lowering<'_> {
                 Destination::Redirect(redirect)
             }
             None => {
-                let weighted = self.weighted(rule, Speaks::Http, cx, &references);
+                let weighted = self.weighted(rule, speaks, cx, &references);
                 let clusters = weighted
                     .into_iter()
                     .map(|(cluster, weight)| WeightedCluster {
@@ -220,8 +229,8 @@ impl Lowering<'_> {
             rewrite: changes.rewrite,
             request_headers: changes.request_headers,
             response_headers: changes.response_headers,
-            timeouts: timeouts(&rule.timeouts, cx, &path.key("timeouts")),
-            retry: rule.retry.as_ref().map(retry),
+            timeouts: attempt::timeouts(&rule.timeouts, cx, &path.key("timeouts")),
+            retry: rule.retry.as_ref().map(attempt::retry),
         }
     }
 
@@ -275,24 +284,25 @@ impl Lowering<'_> {
                 clusters.push((backend.name.0.as_str().into(), reference.weight));
             }
         }
-        if rule.backend_refs.is_empty() {
-            cx.error(
-                list,
-                "expected at least one backend, or a filter RequestRedirect",
-            );
-        } else if rule
-            .backend_refs
-            .iter()
-            .all(|reference| reference.weight == 0)
-        {
-            cx.error(list, "the weights add up to 0; expected one above 0");
+        let shares = rule.backend_refs.iter().map(|reference| reference.weight);
+        match shares.max() {
+            None => {
+                let message = "expected at least one backend, or a filter RequestRedirect";
+                // A broken filter may have been the redirect.
+                if cx.sound(&list.beside("filters")) {
+                    cx.error(list, message);
+                }
+            }
+            Some(0) => cx.error(list, "the weights add up to 0; expected one above 0"),
+            Some(_) => {}
         }
         clusters
     }
 
+    /// Backends and listeners that no route names.
     fn unused(&self, cx: &mut Context<'_>) {
-        // With a broken route no one knows what it would have used.
-        if !cx.sound(&Path::default().key("routes")) {
+        // A misspelt name may have meant it.
+        if !cx.references_known() {
             return;
         }
         let list = Path::default().key("backends");
@@ -301,12 +311,20 @@ impl Lowering<'_> {
                 cx.error(&list.index(index), "no route names this backend");
             }
         }
+        let list = Path::default().key("listeners");
+        for (index, table) in self.tables.iter().enumerate() {
+            if table.is_empty() {
+                cx.warn(&list.index(index), "no route belongs to this listener");
+            }
+        }
     }
 }
 
 /// What a listener's traffic is, and so what its backends must speak.
 #[derive(Debug, Clone, Copy)]
 enum Speaks {
+    /// The route's listeners are wrong.
+    Unknown,
     Http,
     Bytes,
 }
@@ -315,6 +333,7 @@ impl Speaks {
     fn to(self, backend: &Backend) -> bool {
         let bytes = backend.protocol == BackendProtocol::Tcp;
         match self {
+            Self::Unknown => true,
             Self::Http => !bytes,
             Self::Bytes => bytes,
         }
@@ -322,7 +341,9 @@ impl Speaks {
 
     fn refusal(self) -> &'static str {
         match self {
-            Self::Http => "expected a backend with the protocol http, http2 or grpc",
+            Self::Unknown | Self::Http => {
+                "expected a backend with the protocol http, http2 or grpc"
+            }
             Self::Bytes => "expected a backend with the protocol tcp",
         }
     }
@@ -334,45 +355,3 @@ fn rule_name(rule: &Rule, index: usize) -> String {
         None => index.to_string(),
     }
 }
-
-fn timeouts(written: &Timeouts, cx: &mut Context<'_>, path: &Path) -> RouteTimeouts {
-    let defaults = RouteTimeouts::default();
-    let limit = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
-    let request = match &written.request {
-        Some(duration) => limit(duration.0),
-        None => defaults.request,
-    };
-    let per_try = written.backend_request.as_ref().and_then(|d| limit(d.0));
-    if let (Some(request), Some(per_try)) = (request, per_try)
-        && per_try > request
-    {
-        let message = format!("expected at most {request:?}, the timeout of the whole request");
-        cx.error(&path.key("backendRequest"), message);
-    }
-    RouteTimeouts {
-        request,
-        per_try,
-        ..defaults
-    }
-}
-
-/// What surely did not reach a backend is tried again, and the codes asked for.
-fn retry(written: &Retry) -> RetryPolicy {
-    let on = RetryOn {
-        connect_failure: true,
-        reset_before_request: true,
-        refused_stream: true,
-        retriable_status_codes: !written.codes.is_empty(),
-        ..RetryOn::default()
-    };
-    let mut policy = RetryPolicy::new(written.attempts, on);
-    policy.statuses.clone_from(&written.codes);
-    if let Some(backoff) = &written.backoff {
-        policy.backoff = backoff.0;
-        policy.max_backoff = backoff.0 * MAX_BACKOFF_FACTOR;
-    }
-    policy
-}
-
-/// Envoy's.
-const MAX_BACKOFF_FACTOR: u32 = 10;
