@@ -3,6 +3,7 @@
 use crate::cli::Run;
 use consul::{Client, ConfigError};
 use meridian_config::{Gateway, GatewayFile, Report};
+use meridian_model::Bind;
 use meridian_program::{
     Named, Outcome, Process, ProcessError, Settings, SettingsError, StartError,
 };
@@ -129,10 +130,24 @@ impl Plan {
         file::watch_file(&self.path, loader, metrics)
     }
 
-    /// The gateway as a service of the mesh, where it is one.
+    /// The gateway as a service of the mesh, where it is one. Consul wants an
+    /// address of it: that of the first listener, where people would look for it.
     fn register(&self) -> Option<Registered> {
+        let name = self.file.service.clone()?;
+        let listeners = &self.file.blueprint.listeners;
+        let first = listeners.iter().find_map(|listener| match listener.bind {
+            Bind::Tcp(address) => Some(address),
+            Bind::Unix { .. } => None,
+        })?;
         let service = GatewayService {
-            name: self.file.service.clone()?,
+            name,
+            port: first.port(),
+            // "All addresses" is none that could be called; the node's stands for it.
+            address: if first.ip().is_unspecified() {
+                String::new()
+            } else {
+                first.ip().to_string()
+            },
             ..GatewayService::default()
         };
         Some(register::register(self.client.clone(), service))

@@ -19,7 +19,7 @@ use meridian_telemetry::Chain;
 use services::Plan;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tools::ToolError;
 
 /// Why the demo failed.
@@ -82,7 +82,10 @@ pub(crate) async fn run(demo: &Demo) -> Result<Outcome, DemoError> {
             let folder = folder.keep();
             running.leave(&plan, &folder);
         }
-        (Ok(()), false) => running.stop(&plan).await,
+        (Ok(()), false) => {
+            say("(with --keep you can try them)");
+            running.stop(&plan).await;
+        }
         (Err(_), _) => {
             running.show_logs();
             running.stop(&plan).await;
@@ -149,7 +152,9 @@ impl Running {
         say("stopped everything that was started");
     }
 
-    fn leave(self, plan: &Plan, folder: &std::path::Path) {
+    /// Lets everything go on, and says how to end it.
+    fn leave(self, plan: &Plan, folder: &Path) {
+        let foreign_agent = self.agent.is_none();
         let mut ids = Vec::new();
         for child in self.children.into_iter().chain(self.agent) {
             ids.push(child.leave().to_string());
@@ -159,10 +164,12 @@ impl Running {
             "everything goes on running; stop it with: kill {}",
             ids.join(" ")
         ));
-        say(&format!(
-            "and take it out of a Consul that goes on running with: {}",
-            plan.cleanup()
-        ));
+        if foreign_agent {
+            say(&format!(
+                "and take it out of Consul with: {}",
+                plan.cleanup()
+            ));
+        }
     }
 
     fn show_logs(&self) {

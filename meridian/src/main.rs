@@ -9,6 +9,8 @@ mod demo;
 mod dev;
 mod fetch;
 mod gateway_file;
+#[cfg(test)]
+mod metrics_page;
 mod ports;
 
 use anyhow::Context;

@@ -49,7 +49,7 @@ impl Agent {
         let local = Address::parse(Address::DEFAULT, false).map_err(AgentError::Address)?;
         let is_local = config.address == local;
         let address = match &config.address {
-            Address::Url(url) => url.to_string(),
+            Address::Url(url) => url.as_str().trim_end_matches('/').to_owned(),
             Address::Unix(path) => format!("unix://{}", path.display()),
         };
         let client = Client::new(config).map_err(AgentError::Client)?;
