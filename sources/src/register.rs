@@ -17,8 +17,8 @@ pub struct GatewayService {
     pub id: String,
     /// Address; empty is the node's.
     pub address: String,
-    /// Port of its main listener, if one is to be found in the catalog.
-    pub port: Option<u16>,
+    /// Port of its main listener. Consul refuses a native service without one.
+    pub port: u16,
     /// Metadata.
     pub meta: BTreeMap<String, String>,
 }
@@ -63,7 +63,7 @@ fn registration(gateway: GatewayService) -> ServiceRegistration {
         },
         name: gateway.name,
         address: gateway.address,
-        port: gateway.port,
+        port: Some(gateway.port),
         meta: gateway.meta,
         connect: Some(ConnectRegistration {
             native: true,
@@ -104,10 +104,11 @@ mod tests {
     fn is_a_native_service_without_checks() {
         let made = registration(GatewayService {
             name: "edge".to_owned(),
-            port: Some(8080),
+            port: 8080,
             ..GatewayService::default()
         });
         assert_eq!(made.id, "edge");
+        assert_eq!(made.port, Some(8080));
         assert!(made.connect.unwrap().native);
         assert_eq!(made.checks, []);
     }
