@@ -159,6 +159,11 @@ impl<A> Connection<A> {
         self.flow.reader.wake();
     }
 
+    /// Whether the connection should end after the request under way.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.flow.draining.load(Ordering::Acquire)
+    }
+
     /// Whether the connection should end, or else wakes `waker` when it should.
     pub(super) fn is_draining_or_wake(&self, waker: &Waker) -> bool {
         self.flow.reader.register(waker);

@@ -172,9 +172,6 @@ impl HttpServerApp for ConnectionApp {
             session.set_keepalive(None);
         }
         let fate = self.handle(&mut session).await;
-        if *shutdown.borrow() && session.response_written().is_none() {
-            session.set_keepalive(None);
-        }
         match fate {
             Fate::Close => {
                 session.shutdown().await;

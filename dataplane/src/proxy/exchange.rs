@@ -229,6 +229,9 @@ impl Exchange<'_> {
             Response::Streaming
         };
         self.record.answered(status.as_u16());
+        if self.connection.is_draining() {
+            self.session.set_keepalive(None);
+        }
         write_head(self.session, head, end)
             .await
             .map_err(|error| client_failure(&error))?;

@@ -225,7 +225,7 @@ impl Journey<'_> {
             self.cluster.model.idle_timeout,
         );
         let limit = self.cluster.model.connect_timeout;
-        let result = pool::connect(&key, limit).await;
+        let result = pool::connect(&key, limit, &self.cluster.metrics).await;
         match result {
             Ok(session) => {
                 if picked.profile.is_tls() && !session.is_reused() {

@@ -329,13 +329,16 @@ impl TargetState {
             old.model.transport == target.transport
                 && same(old.identity.as_ref(), identity.as_ref())
         });
-        let profile = match kept {
-            Some(old) => Arc::clone(&old.profile),
-            None => Arc::new(profile(
-                cluster.protocol,
-                &target.transport,
-                identity.as_deref(),
-            )),
+        let profile = match (kept, old) {
+            (Some(kept), _) => Arc::clone(&kept.profile),
+            (None, Some(old)) if old.is_renewed_by(target, identity.as_deref()) => {
+                let security = ready(cluster.protocol, &target.transport, identity.as_deref());
+                Arc::new(old.profile.renewed(security, now))
+            }
+            (None, _) => {
+                let security = ready(cluster.protocol, &target.transport, identity.as_deref());
+                Arc::new(TransportProfile::new(cluster.protocol, security))
+            }
         };
         let balancer = match old {
             Some(old) => {
@@ -358,14 +361,31 @@ impl TargetState {
     }
 }
 
+impl TargetState {
+    /// Whether only the leaf is new, or roots were added: then connections that
+    /// were made before are as trustworthy as they were.
+    fn is_renewed_by(&self, target: &Target, identity: Option<&Identity>) -> bool {
+        let (Some(old), Some(new)) = (&self.identity, identity) else {
+            return false;
+        };
+        self.model.transport == target.transport
+            && old.spiffe == new.spiffe
+            && old.trust.roots.iter().all(|(domain, roots)| {
+                let now = new.trust.roots.get(domain);
+                now.is_some_and(|now| roots.iter().all(|root| now.contains(root)))
+            })
+    }
+}
+
 /// Idle connections of profiles that nobody picks any more are given up.
 fn retire_replaced(before: Option<&ClusterState>, now: &ClusterState) {
     let targets = before.map_or(&[][..], |before| before.targets.as_slice());
     for old in targets {
+        let lineage = old.profile.lineage();
         let kept = now
             .targets
             .iter()
-            .any(|new| Arc::ptr_eq(&new.profile, &old.profile));
+            .any(|new| new.profile.lineage() == lineage);
         if !kept {
             old.profile.retire();
         }
@@ -387,16 +407,14 @@ fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
     }
 }
 
-fn profile(
+/// The transport made ready, or the reason why it can't be.
+fn ready(
     protocol: UpstreamProtocol,
     transport: &Transport,
     identity: Option<&Identity>,
-) -> TransportProfile {
-    let security = match secure(protocol, transport, identity) {
-        Ok(security) => security,
-        Err(error) => Security::Unusable(Chain(&error).to_string()),
-    };
-    TransportProfile::new(protocol, security)
+) -> Security {
+    secure(protocol, transport, identity)
+        .unwrap_or_else(|error| Security::Unusable(Chain(&error).to_string()))
 }
 
 fn secure(

@@ -53,7 +53,8 @@ impl HandshakeFailure {
             Self::BadSpiffe => TlsResult::BadSpiffe,
             Self::WrongIdentity => TlsResult::WrongIdentity,
             Self::Timeout => TlsResult::Timeout,
-            Self::Refused | Self::Protocol | Self::Closed | Self::Other => TlsResult::Other,
+            Self::Closed => TlsResult::Closed,
+            Self::Refused | Self::Protocol | Self::Other => TlsResult::Other,
         }
     }
 

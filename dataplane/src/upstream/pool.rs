@@ -9,6 +9,7 @@ use super::profile::TransportProfile;
 use super::session::Session;
 use crate::balance::Member;
 use meridian_model::{EndpointAddress, UpstreamProtocol};
+use meridian_telemetry::metrics::{ClusterMetrics, Open};
 use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
@@ -38,7 +39,7 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// What a connection must agree in to be reused: how it was protected and
-/// proved (the profile), and where it leads.
+/// proved (the profile's lineage), and where it leads.
 #[derive(Clone)]
 pub(crate) struct PoolKey {
     profile: Arc<TransportProfile>,
@@ -66,7 +67,7 @@ impl PoolKey {
 
 impl PartialEq for PoolKey {
     fn eq(&self, other: &Self) -> bool {
-        self.profile.id() == other.profile.id() && self.address() == other.address()
+        self.profile.lineage() == other.profile.lineage() && self.address() == other.address()
     }
 }
 
@@ -74,7 +75,7 @@ impl Eq for PoolKey {}
 
 impl Hash for PoolKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.profile.id().hash(state);
+        self.profile.lineage().hash(state);
         self.address().hash(state);
     }
 }
@@ -90,17 +91,47 @@ pub(crate) enum ConnectError {
     Http2(#[source] Box<Error>),
 }
 
-/// Finds or makes a connection, and a stream on it.
-pub(crate) async fn connect(key: &PoolKey, limit: Duration) -> Result<Session, ConnectError> {
+/// Finds or makes a connection, and a stream on it. New connections are
+/// counted in `metrics`.
+pub(crate) async fn connect(
+    key: &PoolKey,
+    limit: Duration,
+    metrics: &Arc<ClusterMetrics>,
+) -> Result<Session, ConnectError> {
     match key.profile.protocol() {
-        UpstreamProtocol::Http2 => connect_http2(key, limit).await,
-        UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => connect_http1(key, limit).await,
+        UpstreamProtocol::Http2 => connect_http2(key, limit, metrics).await,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => connect_http1(key, limit, metrics).await,
+    }
+}
+
+/// What a connection keeps with it from its making to its end.
+pub(crate) struct Origin {
+    /// With what it was made. The key that finds it later may hold a newer one.
+    profile: Arc<TransportProfile>,
+    /// Where in a handover it is replaced, so that not all are at once.
+    share: f32,
+    /// Counts it as open.
+    _open: Open,
+}
+
+impl Origin {
+    fn new(profile: &Arc<TransportProfile>, metrics: &Arc<ClusterMetrics>) -> Self {
+        Self {
+            profile: Arc::clone(profile),
+            share: fastrand::f32(),
+            _open: metrics.connected(),
+        }
+    }
+
+    fn may_carry(&self, now: Instant) -> bool {
+        self.profile.may_carry(self.share, now)
     }
 }
 
 /// Keeps a connection whose last response was read to its end.
-pub(crate) fn give_back(key: PoolKey, stream: Stream) {
-    if key.profile.is_retired() || key.idle_timeout.is_zero() {
+pub(crate) fn give_back(key: PoolKey, origin: Origin, stream: Stream) {
+    let now = Instant::now();
+    if key.idle_timeout.is_zero() || !origin.may_carry(now) {
         return;
     }
     POOL.with_borrow_mut(|pool| {
@@ -110,7 +141,8 @@ pub(crate) fn give_back(key: PoolKey, stream: Stream) {
         }
         idle.push(Idle {
             stream,
-            since: Instant::now(),
+            origin,
+            since: now,
         });
     });
 }
@@ -136,6 +168,7 @@ struct Pool {
 
 struct Idle {
     stream: Stream,
+    origin: Origin,
     since: Instant,
 }
 
@@ -150,23 +183,37 @@ struct Shared {
 
 struct Multiplexed {
     connection: ConnectionRef,
+    origin: Origin,
     last_used: Instant,
 }
 
-async fn connect_http1(key: &PoolKey, limit: Duration) -> Result<Session, ConnectError> {
-    if let Some(stream) = POOL.with_borrow_mut(|pool| pool.take_idle(key, Instant::now())) {
-        return Ok(Session::http1(key.clone(), Http1::new(stream), true));
-    }
-    let io = dial(key.address(), &key.profile, limit).await?;
-    Ok(Session::http1(key.clone(), Http1::new(Box::new(io)), false))
+async fn connect_http1(
+    key: &PoolKey,
+    limit: Duration,
+    metrics: &Arc<ClusterMetrics>,
+) -> Result<Session, ConnectError> {
+    let (stream, origin, reused): (Stream, _, _) =
+        match POOL.with_borrow_mut(|pool| pool.take_idle(key, Instant::now())) {
+            Some(idle) => (idle.stream, idle.origin, true),
+            None => {
+                let io = dial(key.address(), &key.profile, limit).await?;
+                (Box::new(io), Origin::new(&key.profile, metrics), false)
+            }
+        };
+    let session = Http1::new(stream);
+    Ok(Session::http1(key.clone(), origin, session, reused))
 }
 
-async fn connect_http2(key: &PoolKey, limit: Duration) -> Result<Session, ConnectError> {
+async fn connect_http2(
+    key: &PoolKey,
+    limit: Duration,
+    metrics: &Arc<ClusterMetrics>,
+) -> Result<Session, ConnectError> {
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         match POOL.with_borrow_mut(|pool| pool.shared(key, Instant::now())) {
             Next::Use(connection) => match connection.spawn_stream().await {
-                Ok(Some(stream)) => return Ok(Session::http2(key.clone(), stream, true)),
+                Ok(Some(stream)) => return Ok(Session::http2(stream, true)),
                 Ok(None) => {}
                 // The next round sees the mark, and makes another connection.
                 Err(_) => connection.mark_shutdown(),
@@ -189,6 +236,7 @@ async fn connect_http2(key: &PoolKey, limit: Duration) -> Result<Session, Connec
                     .map_err(ConnectError::Http2)?;
                 let kept = Multiplexed {
                     connection,
+                    origin: Origin::new(&key.profile, metrics),
                     last_used: Instant::now(),
                 };
                 POOL.with_borrow_mut(|pool| {
@@ -197,7 +245,7 @@ async fn connect_http2(key: &PoolKey, limit: Duration) -> Result<Session, Connec
                 });
                 drop(turn);
                 if let Some(stream) = stream {
-                    return Ok(Session::http2(key.clone(), stream, false));
+                    return Ok(Session::http2(stream, false));
                 }
             }
         }
@@ -247,12 +295,11 @@ impl Drop for DialTurn {
 impl Pool {
     /// The connection used last, if it is still good: the others may then grow
     /// old and be closed.
-    fn take_idle(&mut self, key: &PoolKey, now: Instant) -> Option<Stream> {
+    fn take_idle(&mut self, key: &PoolKey, now: Instant) -> Option<Idle> {
         let idle = self.http1.get_mut(key)?;
         while let Some(mut candidate) = idle.pop() {
-            let fresh = now.duration_since(candidate.since) < key.idle_timeout;
-            if fresh && is_quiet(&mut candidate.stream) {
-                return Some(candidate.stream);
+            if candidate.is_good(key.idle_timeout, now) {
+                return Some(candidate);
             }
         }
         None
@@ -266,7 +313,7 @@ impl Pool {
         if let Some(free) = shared
             .connections
             .iter_mut()
-            .find(|c| c.connection.more_streams_allowed())
+            .find(|c| c.connection.more_streams_allowed() && c.origin.may_carry(now))
         {
             free.last_used = now;
             return Next::Use(free.connection.clone());
@@ -282,20 +329,24 @@ impl Pool {
 
     fn sweep(&mut self, now: Instant) {
         self.http1.retain(|key, idle| {
-            idle.retain_mut(|candidate| {
-                !key.profile.is_retired()
-                    && now.duration_since(candidate.since) < key.idle_timeout
-                    && is_quiet(&mut candidate.stream)
-            });
+            idle.retain_mut(|candidate| candidate.is_good(key.idle_timeout, now));
             !idle.is_empty()
         });
         self.http2.retain(|key, shared| {
             shared.connections.retain(|c| {
                 let unused = now.duration_since(c.last_used) >= key.idle_timeout;
-                let leaving = key.profile.is_retired() || unused;
+                let leaving = unused || !c.origin.may_carry(now);
                 !c.connection.is_closed() && !(leaving && c.connection.is_idle())
             });
             !shared.connections.is_empty() || shared.dialing.is_some()
         });
+    }
+}
+
+impl Idle {
+    fn is_good(&mut self, idle_timeout: Duration, now: Instant) -> bool {
+        now.duration_since(self.since) < idle_timeout
+            && self.origin.may_carry(now)
+            && is_quiet(&mut self.stream)
     }
 }

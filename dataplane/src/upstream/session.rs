@@ -1,7 +1,7 @@
 //! One request and its response on an upstream connection, HTTP/1.1 or HTTP/2
 //! behind one face.
 
-use super::pool::{self, PoolKey};
+use super::pool::{self, Origin, PoolKey};
 use bytes::Bytes;
 use h2::SendStream;
 use http::HeaderMap;
@@ -15,14 +15,20 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 /// A connection, or a stream of one, that carries one request.
 pub(crate) struct Session {
-    key: PoolKey,
     reused: bool,
     codec: Codec,
 }
 
 enum Codec {
-    Http1(Box<Http1>),
+    Http1(Box<Owned>),
     Http2(Box<Http2>),
+}
+
+/// An HTTP/1.1 connection, and where it goes back to.
+struct Owned {
+    session: Http1,
+    origin: Origin,
+    key: PoolKey,
 }
 
 struct Http2 {
@@ -58,17 +64,20 @@ pub(crate) enum ResponseEvent {
 }
 
 impl Session {
-    pub(crate) fn http1(key: PoolKey, session: Http1, reused: bool) -> Self {
-        Self {
+    pub(crate) fn http1(key: PoolKey, origin: Origin, session: Http1, reused: bool) -> Self {
+        let owned = Owned {
+            session,
+            origin,
             key,
+        };
+        Self {
             reused,
-            codec: Codec::Http1(Box::new(session)),
+            codec: Codec::Http1(Box::new(owned)),
         }
     }
 
-    pub(crate) fn http2(key: PoolKey, stream: Http2Session, reused: bool) -> Self {
+    pub(crate) fn http2(stream: Http2Session, reused: bool) -> Self {
         Self {
-            key,
             reused,
             codec: Codec::Http2(Box::new(Http2 {
                 stream,
@@ -91,7 +100,7 @@ impl Session {
         end: bool,
     ) -> Result<()> {
         match &mut self.codec {
-            Codec::Http1(session) => session.write_request_header(head).await.map(|_| ()),
+            Codec::Http1(http1) => http1.session.write_request_header(head).await.map(|_| ()),
             Codec::Http2(http2) => {
                 address_by_authority(&mut head)?;
                 http2.stream.write_request_header(head, end)?;
@@ -104,12 +113,12 @@ impl Session {
     /// Sends a piece of the body. An empty last piece ends it.
     pub(crate) async fn send_body(&mut self, bytes: Bytes, end: bool) -> Result<()> {
         match &mut self.codec {
-            Codec::Http1(session) => {
+            Codec::Http1(http1) => {
                 if !bytes.is_empty() {
-                    session.write_body(&bytes).await?;
+                    http1.session.write_body(&bytes).await?;
                 }
                 if end {
-                    session.finish_body().await?;
+                    http1.session.finish_body().await?;
                 }
                 Ok(())
             }
@@ -123,21 +132,26 @@ impl Session {
     /// Waits for what the upstream says next. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<ResponseEvent> {
         match &mut self.codec {
-            Codec::Http1(session) => next_http1(session).await,
+            Codec::Http1(http1) => next_http1(&mut http1.session).await,
             Codec::Http2(http2) => http2.next().await,
         }
     }
 
     /// After a 101 was forwarded: from here on both directions are raw bytes.
     pub(crate) fn upgrade(&mut self) {
-        if let Codec::Http1(session) = &mut self.codec {
-            session.maybe_upgrade_body_writer();
+        if let Codec::Http1(http1) = &mut self.codec {
+            http1.session.maybe_upgrade_body_writer();
         }
     }
 
     /// Gives a connection back whose response was read to its end.
     pub(crate) async fn release(self, request_sent: bool) {
-        if let Codec::Http1(mut session) = self.codec {
+        if let Codec::Http1(http1) = self.codec {
+            let Owned {
+                mut session,
+                origin,
+                key,
+            } = *http1;
             // An upstream that answered before it read the whole request would
             // take the rest of it for the next one.
             if !request_sent {
@@ -146,7 +160,7 @@ impl Session {
             }
             session.respect_keepalive();
             if let Some(stream) = session.reuse().await {
-                pool::give_back(self.key, stream);
+                pool::give_back(key, origin, stream);
             }
         }
     }
@@ -154,7 +168,7 @@ impl Session {
     /// Gives up a request in the middle: the connection, or the stream, is cut.
     pub(crate) async fn abort(self) {
         match self.codec {
-            Codec::Http1(mut session) => session.shutdown().await,
+            Codec::Http1(mut http1) => http1.session.shutdown().await,
             Codec::Http2(mut http2) => {
                 if let Some(body) = &mut http2.body {
                     body.send_reset(h2::Reason::CANCEL);

@@ -68,6 +68,8 @@ words! {
         BadSpiffe => "bad_spiffe",
         /// The peer is somebody else than was expected.
         WrongIdentity => "wrong_identity",
+        /// The peer went away in the middle, as health checks of the TCP kind do.
+        Closed => "closed",
         /// It took longer than the deadline.
         Timeout => "timeout",
         /// Anything else: a broken record, an alert, a reset.
