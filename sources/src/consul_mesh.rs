@@ -4,7 +4,7 @@
 //! are known. From then on Consul may be away: what is known goes on being served.
 
 use crate::knowledge::Origin;
-use crate::publish::{Publisher, Source, SourceMetrics, Task, announce};
+use crate::publish::{Publisher, Source, SourceMetrics, Task, Waiting, announce};
 use crate::translate::sidecar;
 use crate::watching::{ConsulOptions, Watching, chain_of};
 use consul::Client;
@@ -62,12 +62,14 @@ pub(crate) async fn serve(
     metrics: &dyn SourceMetrics,
     mut publisher: Publisher,
 ) {
+    let mut waiting = Waiting::default();
     loop {
         let wanted = sidecar.wanted(origin.knowledge());
         origin.keep(&wanted);
         origin.learn().await;
         let before = publisher.last();
-        let status = origin.status().into_iter().collect();
+        let status: Vec<_> = origin.status().into_iter().collect();
+        waiting.explain(&publisher, &status);
         let published = match sidecar.contents(origin.knowledge(), &before) {
             Some(contents) => publisher.publish(contents, status),
             None => publisher.refresh(status),

@@ -190,6 +190,27 @@ pub(crate) fn announce(publisher: &Publisher, before: &Snapshot, metrics: &dyn S
     metrics.published(now.generation, now.rejected.len());
 }
 
+/// Says in the log what keeps the first generation from being published.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    said: Vec<SourceStatus>,
+}
+
+impl Waiting {
+    /// Says it once for each obstacle; nothing once there is a generation.
+    pub(crate) fn explain(&mut self, publisher: &Publisher, sources: &[SourceStatus]) {
+        if publisher.last().generation > 0 || self.said == sources {
+            return;
+        }
+        for status in sources {
+            if let SourceState::Stale { reason, .. } = &status.state {
+                tracing::warn!(source = %status.name, %reason, "nothing to serve yet");
+            }
+        }
+        self.said = sources.to_vec();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

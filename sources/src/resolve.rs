@@ -9,7 +9,7 @@ mod dns;
 
 use crate::intent::Intent;
 use crate::knowledge::{Knowledge, Origin, Topic};
-use crate::publish::{Contents, Publisher, Source, SourceMetrics, Task, announce};
+use crate::publish::{Contents, Publisher, Source, SourceMetrics, Task, Waiting, announce};
 use crate::watching::{ConsulOptions, Watching};
 use backend::{Found, Mesh};
 use consul::Client;
@@ -69,6 +69,7 @@ pub(crate) async fn serve(
     mut publisher: Publisher,
 ) {
     let mut names = Names::new(Arc::clone(&metrics));
+    let mut waiting = Waiting::default();
     loop {
         let intent = intents.borrow_and_update().clone();
         origin.keep(&gateway.wanted(&intent, origin.knowledge()));
@@ -78,6 +79,7 @@ pub(crate) async fn serve(
             .into_iter()
             .flatten()
             .collect();
+        waiting.explain(&publisher, &sources);
         let published = match gateway.contents(&intent, origin.knowledge(), &names, &before) {
             Some(contents) => publisher.publish(contents, sources),
             None => publisher.refresh(sources),
