@@ -37,9 +37,9 @@ impl Path {
         &self.0
     }
 
-    /// Whether one of the two lies inside the other, or both are the same place.
-    pub(crate) fn touches(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(a, b)| a == b)
+    /// The path and all that it lies in, from the top.
+    pub(crate) fn lineage(&self) -> impl Iterator<Item = Self> {
+        (0..=self.0.len()).map(|length| Self(self.0[..length].to_vec()))
     }
 
     fn with(&self, segment: Segment) -> Self {
@@ -74,10 +74,9 @@ mod tests {
     }
 
     #[test]
-    fn touches_what_it_holds_and_what_holds_it() {
-        let route = Path::default().key("routes").index(3);
-        assert!(route.touches(&route.key("path")));
-        assert!(route.key("path").touches(&route));
-        assert!(!route.touches(&Path::default().key("routes").index(30)));
+    fn lies_in_all_that_hold_it() {
+        let path = Path::default().key("routes").index(3);
+        let lineage: Vec<String> = path.lineage().map(|path| path.to_string()).collect();
+        assert_eq!(lineage, ["", "routes", "routes[3]"]);
     }
 }

@@ -24,7 +24,7 @@ pub struct MeshFile {
     /// How the proxy stops.
     #[serde(default)]
     pub drain: Drain,
-    /// Threads that move traffic. As many as there are CPUs, if absent.
+    /// Threads that move traffic. As many as there are CPUs but two at most, if absent.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<u16>,
 }

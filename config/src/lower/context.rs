@@ -5,7 +5,7 @@ use crate::report::Severity;
 use crate::shape::Found;
 use crate::suggest::nearest;
 use crate::yaml::Node;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 
@@ -13,7 +13,9 @@ use std::path::{Path as FilePath, PathBuf};
 pub(crate) struct Context<'t> {
     tree: &'t Node,
     base: &'t FilePath,
-    broken: Vec<Path>,
+    broken: HashSet<Path>,
+    /// The broken places and all that holds one.
+    tainted: HashSet<Path>,
     /// Whether a name was referred to that does not exist.
     unresolved: bool,
     /// What is wrong.
@@ -38,7 +40,8 @@ impl<'t> Context<'t> {
         Self {
             tree,
             base,
-            broken,
+            tainted: broken.iter().flat_map(Path::lineage).collect(),
+            broken: broken.into_iter().collect(),
             unresolved: false,
             found: Vec::new(),
             inputs: Vec::new(),
@@ -65,7 +68,10 @@ impl<'t> Context<'t> {
 
     /// Whether neither `path` nor anything around or inside it is broken.
     pub(crate) fn sound(&self, path: &Path) -> bool {
-        !self.broken.iter().any(|broken| broken.touches(path))
+        // Most files are sound, and a large one asks often.
+        self.broken.is_empty()
+            || !self.tainted.contains(path)
+                && !path.lineage().any(|around| self.broken.contains(&around))
     }
 
     /// Whether every reference is known, so that what is not referred to is unused.
