@@ -9,6 +9,7 @@ use crate::intent::Intent;
 use crate::publish::{SourceMetrics, Task};
 use meridian_model::{Blueprint, Rejection, SourceState, SourceStatus};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,8 +49,28 @@ impl Reload {
     }
 }
 
-/// Turns the file into a blueprint, or says every error at once.
-pub type Loader = Box<dyn Fn() -> Result<Blueprint, String> + Send + Sync>;
+/// Turns the file into a blueprint, or says every error at once. A file that names others returns
+/// a [`Loaded`].
+pub type Loader<T = Blueprint> = Box<dyn Fn() -> Result<T, String> + Send + Sync>;
+
+/// A blueprint, and what it was made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The blueprint.
+    pub blueprint: Blueprint,
+    /// Other files that were read, such as certificates: a change of one is a change of the
+    /// configuration. Those outside of the file's own folder are seen by the poll alone.
+    pub inputs: Vec<PathBuf>,
+}
+
+impl From<Blueprint> for Loaded {
+    fn from(blueprint: Blueprint) -> Self {
+        Self {
+            blueprint,
+            inputs: Vec::new(),
+        }
+    }
+}
 
 /// Why a file cannot be watched.
 #[derive(Debug, thiserror::Error)]
@@ -77,13 +98,15 @@ pub enum WatchError {
 ///
 /// # Errors
 /// When the first version is no good, or the folder cannot be watched.
-pub fn watch_file(
+pub fn watch_file<T: Into<Loaded> + 'static>(
     path: &Path,
-    loader: Loader,
+    loader: Loader<T>,
     metrics: Arc<dyn SourceMetrics>,
 ) -> Result<FileSource, WatchError> {
-    let fingerprint = Fingerprint::of(path);
-    let blueprint = loader().map_err(|reason| WatchError::Load {
+    let loader: Loader<Loaded> = Box::new(move || loader().map(Into::into));
+    // Before the loader reads, so that a write in between is seen as one more change.
+    let file = Fingerprint::of(path);
+    let Loaded { blueprint, inputs } = loader().map_err(|reason| WatchError::Load {
         path: path.to_owned(),
         reason,
     })?;
@@ -102,7 +125,10 @@ pub fn watch_file(
         name,
         loader,
         metrics,
-        fingerprint,
+        seen: Seen {
+            file,
+            inputs: fingerprints(inputs),
+        },
         sender,
         _watcher: watcher,
     };
@@ -146,9 +172,9 @@ fn notifications(path: &Path, wake: mpsc::Sender<()>) -> Result<RecommendedWatch
 struct Following {
     path: PathBuf,
     name: Arc<str>,
-    loader: Loader,
+    loader: Loader<Loaded>,
     metrics: Arc<dyn SourceMetrics>,
-    fingerprint: Fingerprint,
+    seen: Seen,
     sender: watch::Sender<Intent>,
     _watcher: RecommendedWatcher,
 }
@@ -169,17 +195,30 @@ impl Following {
     }
 
     fn load_if_changed(&mut self) {
-        if Fingerprint::of(&self.path) != self.fingerprint {
+        if self.seen.is_outdated(&self.path) {
             self.load();
         }
     }
 
     fn load(&mut self) {
         // Before the loader reads, so that a write in between is seen as one more change.
-        self.fingerprint = Fingerprint::of(&self.path);
+        self.seen.file = Fingerprint::of(&self.path);
+        let mut inputs = fingerprints(self.seen.inputs.keys().cloned());
         match (self.loader)() {
-            Ok(blueprint) => self.accept(blueprint),
-            Err(reason) => self.refuse(reason),
+            Ok(loaded) => {
+                let named = loaded.inputs.into_iter().map(|path| {
+                    let seen = inputs.remove(&path);
+                    let seen = seen.unwrap_or_else(|| Fingerprint::of(&path));
+                    (path, seen)
+                });
+                self.seen.inputs = named.collect();
+                self.accept(loaded.blueprint);
+            }
+            Err(reason) => {
+                // Tried once; the next change of one of them is worth another try.
+                self.seen.inputs = inputs;
+                self.refuse(reason);
+            }
         }
     }
 
@@ -231,6 +270,29 @@ fn current(name: &Arc<str>) -> SourceStatus {
     }
 }
 
+/// What was read last.
+struct Seen {
+    file: Fingerprint,
+    inputs: BTreeMap<PathBuf, Fingerprint>,
+}
+
+impl Seen {
+    fn is_outdated(&self, path: &Path) -> bool {
+        let differs = |(path, seen): (&PathBuf, &Fingerprint)| Fingerprint::of(path) != *seen;
+        Fingerprint::of(path) != self.file || self.inputs.iter().any(differs)
+    }
+}
+
+fn fingerprints(inputs: impl IntoIterator<Item = PathBuf>) -> BTreeMap<PathBuf, Fingerprint> {
+    inputs
+        .into_iter()
+        .map(|path| {
+            let seen = Fingerprint::of(&path);
+            (path, seen)
+        })
+        .collect()
+}
+
 /// The bytes behind a path, hashed; a missing file has a fingerprint of its own.
 #[derive(Debug, PartialEq, Eq)]
 struct Fingerprint(Option<u64>);
@@ -247,128 +309,4 @@ impl Fingerprint {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use meridian_model::{Backend, Cluster, Discovery, UpstreamProtocol};
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    /// A file's text is the name of its one backend; `bad` is refused.
-    fn load(path: &Path) -> Result<Blueprint, String> {
-        let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-        if text == "bad" {
-            return Err("line 1: bad".to_owned());
-        }
-        let name = text.as_str().into();
-        let backend = Backend {
-            cluster: Cluster::new(name, UpstreamProtocol::Tcp, Vec::new()),
-            discovery: Discovery::Static(Vec::new()),
-            tls: None,
-        };
-        Ok(Blueprint {
-            listeners: Vec::new(),
-            backends: vec![backend],
-        })
-    }
-
-    fn start(path: &Path) -> Result<FileSource, WatchError> {
-        let owned = path.to_owned();
-        watch_file(path, Box::new(move || load(&owned)), Arc::new(()))
-    }
-
-    async fn wait(source: &mut FileSource, accept: impl Fn(&Intent) -> bool) -> Intent {
-        let found = tokio::time::timeout(
-            Duration::from_secs(10),
-            source.intents.wait_for(|state| accept(state)),
-        );
-        found.await.expect("in time").expect("running").clone()
-    }
-
-    fn name_of(state: &Intent) -> &str {
-        state.blueprint.backends[0].cluster.name.as_str()
-    }
-
-    #[tokio::test]
-    async fn a_bad_first_version_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gateway.yaml");
-        fs::write(&path, "bad").unwrap();
-        let error = start(&path).unwrap_err();
-        assert!(error.to_string().contains("line 1: bad"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn follows_writes_renames_and_deletion() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gateway.yaml");
-        fs::write(&path, "one").unwrap();
-        let mut source = start(&path).unwrap();
-        assert_eq!(name_of(&source.intents.borrow()), "one");
-
-        fs::write(&path, "two").unwrap();
-        wait(&mut source, |state| name_of(state) == "two").await;
-
-        let other = folder.path().join(".gateway.yaml.swp");
-        fs::write(&other, "three").unwrap();
-        fs::rename(&other, &path).unwrap();
-        wait(&mut source, |state| name_of(state) == "three").await;
-
-        fs::remove_file(&path).unwrap();
-        let state = wait(&mut source, |state| state.rejected.is_some()).await;
-        assert_eq!(name_of(&state), "three");
-    }
-
-    #[tokio::test]
-    async fn a_bad_version_keeps_the_last_good_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gateway.yaml");
-        fs::write(&path, "one").unwrap();
-        let mut source = start(&path).unwrap();
-        fs::write(&path, "bad").unwrap();
-        let state = wait(&mut source, |state| state.rejected.is_some()).await;
-        assert_eq!(name_of(&state), "one");
-        let status = state.status.unwrap();
-        assert!(matches!(status.state, SourceState::Stale { .. }));
-        fs::write(&path, "one").unwrap();
-        let state = wait(&mut source, |state| state.rejected.is_none()).await;
-        assert_eq!(state.status.unwrap().state, SourceState::Current);
-    }
-
-    #[tokio::test]
-    async fn follows_a_symlink_that_is_swapped() {
-        let folder = tempfile::tempdir().unwrap();
-        for (version, text) in [("v1", "one"), ("v2", "two")] {
-            fs::create_dir(folder.path().join(version)).unwrap();
-            fs::write(folder.path().join(version).join("gateway.yaml"), text).unwrap();
-        }
-        symlink("v1", folder.path().join("..data")).unwrap();
-        let path = folder.path().join("gateway.yaml");
-        symlink("..data/gateway.yaml", &path).unwrap();
-        let mut source = start(&path).unwrap();
-        assert_eq!(name_of(&source.intents.borrow()), "one");
-        symlink("v2", folder.path().join("..data_tmp")).unwrap();
-        fs::rename(
-            folder.path().join("..data_tmp"),
-            folder.path().join("..data"),
-        )
-        .unwrap();
-        wait(&mut source, |state| name_of(state) == "two").await;
-    }
-
-    #[tokio::test]
-    async fn reload_reads_even_what_looks_unchanged() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gateway.yaml");
-        fs::write(&path, "one").unwrap();
-        let (asked, mut asks) = mpsc::unbounded_channel();
-        let loader = move || {
-            asked.send(()).expect("the test listens");
-            Ok(Blueprint::default())
-        };
-        let source = watch_file(&path, Box::new(loader), Arc::new(())).unwrap();
-        asks.recv().await.unwrap();
-        source.reload();
-        let again = tokio::time::timeout(Duration::from_secs(10), asks.recv()).await;
-        assert_eq!(again, Ok(Some(())));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@
 //! says how old it is.
 //!
 //! - [`consul_mesh`]: a sidecar, from its registration in Consul.
-//! - [`file`] and [`resolve`]: a gateway, from a configuration file and from wherever its
+//! - [`mod@file`] and [`resolve`]: a gateway, from a configuration file and from wherever its
 //!   backends are found.
 //! - [`register`]: the gateway as a service of the mesh.
 //! - [`embedded`]: both without Consul, for development and tests.
