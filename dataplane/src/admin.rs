@@ -82,6 +82,19 @@ impl Default for AdminConfig {
     }
 }
 
+impl AdminConfig {
+    /// Whether it may be opened so.
+    ///
+    /// # Errors
+    /// [`AdminError::Unprotected`] when others could reach it without a token.
+    pub fn check(&self) -> Result<(), AdminError> {
+        if self.bind.ip().is_loopback() || self.token.is_some() {
+            return Ok(());
+        }
+        Err(AdminError::Unprotected { bind: self.bind })
+    }
+}
+
 /// What the listener asks and tells the program. Called on the control runtime.
 pub trait Operations: Send + Sync + 'static {
     /// What readiness waits for, or `None` when the proxy is ready. A stale
@@ -139,10 +152,8 @@ impl AdminListener {
     /// # Errors
     /// When the address is taken, or open to others without a token.
     pub async fn bind(config: AdminConfig) -> Result<Self, AdminError> {
+        config.check()?;
         let bind = config.bind;
-        if !bind.ip().is_loopback() && config.token.is_none() {
-            return Err(AdminError::Unprotected { bind });
-        }
         let failed = |source| AdminError::Bind { bind, source };
         let listener = TcpListener::bind(bind).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

@@ -11,6 +11,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 use meridian_config::{GatewayFile, schema};
 use meridian_program::Outcome;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Returns memory to the system sooner than glibc's, and fragments less under
@@ -27,10 +28,12 @@ fn main() -> ExitCode {
         Command::Validate(validate) => validate
             .run(GatewayFile::load)
             .unwrap_or_else(|error| failed(&error.into(), Outcome::Failed)),
-        Command::Schema => {
-            print(&schema::gateway());
-            Outcome::Done
-        }
+        Command::Schema => match writeln!(io::stdout(), "{:#}", schema::gateway()) {
+            Ok(()) => Outcome::Done,
+            // A reader that has seen enough is how `| head` ends.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::Done,
+            Err(error) => failed(&error.into(), Outcome::Failed),
+        },
     };
     outcome.into()
 }
@@ -45,11 +48,6 @@ fn serve(plan: app::Plan) -> anyhow::Result<Outcome> {
     // A look-up that still waits for the system must not hold up the end.
     runtime.shutdown_background();
     Ok(outcome)
-}
-
-#[expect(clippy::print_stdout, reason = "the schema is the answer")]
-fn print(schema: &serde_json::Value) {
-    println!("{schema:#}");
 }
 
 #[expect(clippy::print_stderr, reason = "the log may not be set up yet")]

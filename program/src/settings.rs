@@ -3,7 +3,7 @@
 use crate::ProgramOptions;
 use crate::options::{TOKEN, TOKEN_FILE};
 use meridian_config as config;
-use meridian_dataplane::admin::{AdminConfig, AdminToken};
+use meridian_dataplane::admin::{AdminConfig, AdminError, AdminToken};
 use meridian_telemetry::access_log::{self, AccessLogConfig, AccessLogFormat};
 use meridian_telemetry::log::{LogConfig, LogFormat};
 use meridian_telemetry::trace::{Sampler, SpanExportConfig};
@@ -47,6 +47,9 @@ pub enum SettingsError {
         /// The file.
         path: PathBuf,
     },
+    /// The admin listener would be open to everyone.
+    #[error("refuse the admin listener; --admin-token-file gives it a token")]
+    Admin(#[source] AdminError),
 }
 
 /// Who runs: what a trace view shows.
@@ -62,7 +65,7 @@ impl Settings {
     /// The file's settings, under those of the command line.
     ///
     /// # Errors
-    /// When the admin token can't be read.
+    /// When the admin token can't be read, or is missing where one is needed.
     pub fn new(
         named: Named<'_>,
         file: &config::Startup,
@@ -70,12 +73,14 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let threads = file.threads.and_then(|n| NonZeroUsize::new(n.into()));
         let filter = options.log_level.as_deref();
+        let admin = AdminConfig {
+            bind: options.admin_bind.unwrap_or(file.admin),
+            token: admin_token(options)?,
+        };
+        admin.check().map_err(SettingsError::Admin)?;
         Ok(Self {
             workers: options.threads.or(threads).unwrap_or(named.workers),
-            admin: AdminConfig {
-                bind: options.admin_bind.unwrap_or(file.admin),
-                token: admin_token(options)?,
-            },
+            admin,
             log: LogConfig {
                 filter: filter
                     .unwrap_or(file.telemetry.log_level.as_str())
@@ -207,6 +212,20 @@ mod tests {
         let file = settings(text, &ProgramOptions::default());
         assert_eq!(file.admin.bind.port(), 2);
         assert_eq!(file.workers.get(), 7);
+    }
+
+    #[test]
+    fn an_admin_listener_open_to_everyone_is_refused() {
+        let options = ProgramOptions {
+            admin_bind: Some("0.0.0.0:19000".parse().unwrap()),
+            ..ProgramOptions::default()
+        };
+        let named = Named {
+            service: "web",
+            workers: ONE,
+        };
+        let refused = Settings::new(named, &startup("version: mesh/v1\n"), &options);
+        assert!(matches!(refused, Err(SettingsError::Admin(_))));
     }
 
     #[test]
