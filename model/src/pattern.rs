@@ -15,10 +15,14 @@ impl Pattern {
     /// # Errors
     /// When `text` is no valid expression or would compile to more than 1 MiB.
     pub fn new(text: &str) -> Result<Self, regex::Error> {
-        regex::RegexBuilder::new(&format!("^(?:{text})$"))
-            .size_limit(MAX_COMPILED_BYTES)
-            .build()
-            .map(Self)
+        let compile = |text: &str| {
+            regex::RegexBuilder::new(text)
+                .size_limit(MAX_COMPILED_BYTES)
+                .build()
+        };
+        // Sound by itself: `a)|(b` would close the group that the anchors need.
+        compile(text)?;
+        compile(&format!("^(?:{text})$")).map(Self)
     }
 
     /// As [`Pattern::new`], ignoring case.
@@ -26,6 +30,7 @@ impl Pattern {
     /// # Errors
     /// See [`Pattern::new`].
     pub fn ignoring_case(text: &str) -> Result<Self, regex::Error> {
+        Self::new(text)?;
         Self::new(&format!("(?i:{text})"))
     }
 
@@ -68,6 +73,14 @@ mod tests {
         assert!(pattern.matches("a"));
         assert!(!pattern.matches("ab"));
         assert!(!pattern.matches("xa"));
+    }
+
+    #[test]
+    fn refuses_text_that_would_escape_its_anchors() {
+        for text in ["a)|(b", "a)|(?:b", ")", "a|b)"] {
+            assert!(Pattern::new(text).is_err(), "{text}");
+        }
+        assert!(Pattern::ignoring_case("a)|(b").is_err());
     }
 
     #[test]

@@ -142,6 +142,10 @@ pub fn watch_file<T: Into<Loaded> + 'static>(
 /// Writers of a file often take several steps; the last one counts.
 const QUIET: Duration = Duration::from_millis(50);
 
+/// A folder in which something else is written all the time, such as a log, never gets quiet:
+/// then the file is looked at this often.
+const SETTLED: Duration = Duration::from_millis(500);
+
 /// Network file systems send no notifications; a change there is seen this late.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -258,9 +262,12 @@ impl Following {
     }
 }
 
-/// Waits until no wake-up came for [`QUIET`].
+/// Waits until no wake-up came for [`QUIET`], at most [`SETTLED`].
 async fn settle(woken: &mut mpsc::Receiver<()>) {
-    while let Ok(Some(())) = tokio::time::timeout(QUIET, woken.recv()).await {}
+    let quiet =
+        async { while let Ok(Some(())) = tokio::time::timeout(QUIET, woken.recv()).await {} };
+    // A folder that never rests is looked at all the same.
+    let _ = tokio::time::timeout(SETTLED, quiet).await;
 }
 
 fn current(name: &Arc<str>) -> SourceStatus {
