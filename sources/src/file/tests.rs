@@ -151,17 +151,17 @@ async fn reload_reads_even_what_looks_unchanged() {
 async fn follows_changes_beside_a_file_that_is_written_all_the_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.yaml");
-    std::fs::write(&path, "one").unwrap();
+    fs::write(&path, "one").unwrap();
     let mut source = start(&path).unwrap();
     let log = folder.path().join("access.log");
     let noise = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_millis(5));
         for line in 0.. {
             ticks.tick().await;
-            std::fs::write(&log, line.to_string()).unwrap();
+            fs::write(&log, line.to_string()).unwrap();
         }
     });
-    std::fs::write(&path, "two").unwrap();
+    fs::write(&path, "two").unwrap();
     // Well before the poll would have seen it.
     let seen = tokio::time::timeout(
         Duration::from_secs(3),
