@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     agent::{Proxy, ServiceKind, TaggedAddress, Weights},
@@ -166,6 +166,15 @@ pub struct Check {
     /// `http`, `tcp`, `ttl`, `alias`, …
     #[serde(rename = "Type")]
     pub kind: String,
+    /// Whether it said anything. A check that has not run since its agent started is critical
+    /// without output. What it says is left out: it changes with every run.
+    #[serde(rename = "Output", deserialize_with = "is_not_empty")]
+    pub has_output: bool,
+}
+
+fn is_not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.is_some_and(|text| !text.is_empty()))
 }
 
 /// The state of a check, from good to bad.

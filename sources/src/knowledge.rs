@@ -3,6 +3,7 @@
 //! Watches write into it, translation reads it. What is known stays known while Consul is away;
 //! only what is no longer wanted is forgotten.
 
+use crate::settling::settled;
 use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
 use consul::chain::CompiledChain;
 use consul::health::ServiceEntry;
@@ -140,6 +141,12 @@ impl Knowledge {
         match news {
             News::Learned(fact) => {
                 self.failing.remove(&topic);
+                let fact = match (self.facts.get(&topic), fact) {
+                    (Some(Fact::Instances(before)), Fact::Instances(now)) => {
+                        Fact::Instances(settled(before, &now))
+                    }
+                    (_, fact) => fact,
+                };
                 self.facts.insert(topic, fact);
             }
             News::Recovered => {

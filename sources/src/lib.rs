@@ -23,6 +23,7 @@ pub mod resolve;
 
 mod chain;
 mod knowledge;
+mod settling;
 mod translate;
 mod watching;
 
