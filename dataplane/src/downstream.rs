@@ -197,7 +197,17 @@ impl<A> AsyncRead for Downstream<A> {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.get_mut().read(cx, out)
+        let this = self.get_mut();
+        let read = this.read(cx, out);
+        if read.is_pending() && !this.outbox.is_empty() {
+            // Who waits for the client has said what it had to say: Pingora does
+            // not flush bodies of known length, however slowly they come.
+            let progress = this.outbox.poll_flush(&mut this.wire, cx);
+            if let Poll::Ready(Err(error)) = this.stalled(cx, progress) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        read
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod io;
 pub(crate) mod pool;
 pub(crate) mod profile;
 pub(crate) mod session;
+mod unsent;
 
 pub(crate) use dial::{DialError, dial};
 pub(crate) use io::UpstreamIo;

@@ -62,6 +62,11 @@ impl Outbox {
         Pin::new(wire).poll_flush(cx)
     }
 
+    /// Whether nothing waits in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Gives the memory back if nothing waits in it.
     pub(super) fn release(&mut self) {
         if self.buffer.is_empty() {

@@ -51,6 +51,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) connection: &'a Connection<App>,
     /// Status that the upstream answered, for the try's own story.
     pub(crate) upstream_status: Option<u16>,
+    /// The upstream takes no more of the request.
+    pub(crate) upstream_is_deaf: bool,
 }
 
 /// How far the response has come.
@@ -70,13 +72,13 @@ impl Exchange<'_> {
     pub(crate) async fn run(mut self, head: Box<RequestHeader>) -> (Outcome, Option<u16>) {
         let outcome = match self.send_request(head).await {
             Ok(()) => self.pump().await,
-            Err(failure) => Outcome::Failed {
-                failure,
+            Err(error) => Outcome::Failed {
+                failure: upstream_failure(&error),
                 sent: true,
             },
         };
         let status = self.upstream_status;
-        let whole = self.replay.is_ended();
+        let whole = self.replay.is_ended() && !self.upstream_is_deaf;
         match outcome {
             Outcome::Complete => self.upstream.release(whole).await,
             _ => self.upstream.abort().await,
@@ -84,31 +86,27 @@ impl Exchange<'_> {
         (outcome, status)
     }
 
-    /// Sends the head, and what an earlier try has read of the body.
-    async fn send_request(&mut self, head: Box<RequestHeader>) -> Result<(), Failure> {
+    /// Sends the head, and what an earlier try has read of the body. Waits for
+    /// nothing: see [`Session::send_body`].
+    async fn send_request(&mut self, head: Box<RequestHeader>) -> Result<(), Box<Error>> {
         let pieces: Vec<Bytes> = self.replay.pieces().unwrap_or_default().to_vec();
         let ended = self.replay.is_ended();
         let bare = ended && pieces.is_empty();
-        let sending = async {
-            self.upstream.send_head(head, bare).await?;
-            for piece in pieces {
-                self.upstream.send_body(piece, false).await?;
-            }
-            if ended && !bare {
-                self.upstream.send_body(Bytes::new(), true).await?;
-            }
-            Ok(())
-        };
-        tokio::select! {
-            sent = sending => sent.map_err(|error: Box<Error>| upstream_failure(&error)),
-            failure = time_is_up(self.clock, self.permission) => Err(failure),
+        self.upstream.send_head(head, bare).await?;
+        for piece in pieces {
+            self.upstream.send_body(piece, false).await?;
         }
+        if ended && !bare {
+            self.upstream.send_body(Bytes::new(), true).await?;
+        }
+        Ok(())
     }
 
     async fn pump(&mut self) -> Outcome {
         let mut response = Response::Awaited;
         loop {
             let reading = !self.replay.is_ended();
+            let blocked = reading && self.upstream.is_blocked();
             tokio::select! {
                 biased;
                 event = self.upstream.next() => match event {
@@ -122,12 +120,10 @@ impl Exchange<'_> {
                     }
                     Err(error) => return failed(response, upstream_failure(&error)),
                 },
-                piece = self.session.read_body_or_idle(!reading) => match piece {
+                piece = self.session.read_body_or_idle(!reading), if !blocked => match piece {
                     Ok(piece) => {
                         self.clock.touch();
-                        if let Err(failure) = self.on_request_body(piece, response).await {
-                            return failed(response, failure);
-                        }
+                        self.on_request_body(piece, response).await;
                     }
                     Err(error) => return failed(response, client_failure(&error)),
                 },
@@ -139,11 +135,7 @@ impl Exchange<'_> {
     }
 
     /// A piece of the request's body came, or its end.
-    async fn on_request_body(
-        &mut self,
-        piece: Option<Bytes>,
-        response: Response,
-    ) -> Result<(), Failure> {
+    async fn on_request_body(&mut self, piece: Option<Bytes>, response: Response) {
         let end = match (&piece, response) {
             (None, _) => true,
             // An upgraded stream ends only with its connection.
@@ -152,21 +144,18 @@ impl Exchange<'_> {
         };
         let bytes = piece.unwrap_or_default();
         if bytes.is_empty() && !end {
-            return Ok(());
+            return;
         }
         self.record.received(bytes.len());
         self.replay.push(&bytes);
         if end {
             self.replay.end();
         }
-        tokio::select! {
-            sent = self.upstream.send_body(bytes, end) => match sent {
-                Ok(()) => Ok(()),
-                // An upstream that has heard enough may still be answering:
-                // its response, or its silence, is read next.
-                Err(_) => { self.replay.end(); Ok(()) }
-            },
-            failure = time_is_up(self.clock, self.permission) => Err(failure),
+        if self.upstream.send_body(bytes, end).await.is_err() {
+            // An upstream that has heard enough may still be answering: its
+            // response, or its silence, is read next.
+            self.upstream_is_deaf = true;
+            self.replay.end();
         }
     }
 
@@ -178,28 +167,24 @@ impl Exchange<'_> {
     ) -> Result<Option<Outcome>, Failure> {
         match event {
             ResponseEvent::Informational(head) => {
-                write_head(self.session, head, false)
-                    .await
-                    .map_err(|error| client_failure(&error))?;
+                let writing = write_head(self.session, head, false);
+                in_time(writing, self.clock, self.permission).await?;
                 Ok(None)
             }
             ResponseEvent::Head { head, end } => self.on_head(head, end, response).await,
             ResponseEvent::Body { bytes, end } => {
                 self.record.sent(bytes.len() as u64);
-                self.session
-                    .write_response_body(bytes, end)
-                    .await
-                    .map_err(|error| client_failure(&error))?;
+                let writing = self.session.write_response_body(bytes, end);
+                in_time(writing, self.clock, self.permission).await?;
                 Ok(end.then_some(Outcome::Complete))
             }
             ResponseEvent::Trailers(trailers) => {
-                self.session
-                    .write_response_trailers(trailers)
-                    .await
-                    .map_err(|error| client_failure(&error))?;
+                let writing = self.session.write_response_trailers(trailers);
+                in_time(writing, self.clock, self.permission).await?;
                 Ok(Some(Outcome::Complete))
             }
             ResponseEvent::End => Ok(Some(Outcome::Complete)),
+            ResponseEvent::Unblocked => Ok(None),
         }
     }
 
@@ -232,9 +217,8 @@ impl Exchange<'_> {
         if self.connection.is_draining() {
             self.session.set_keepalive(None);
         }
-        write_head(self.session, head, end)
-            .await
-            .map_err(|error| client_failure(&error))?;
+        let writing = write_head(self.session, head, end);
+        in_time(writing, self.clock, self.permission).await?;
         if upgraded {
             self.connection.upgraded();
             self.upstream.upgrade();
@@ -258,6 +242,20 @@ fn failed(response: Response, failure: Failure) -> Outcome {
         }),
         // Whoever closes a tunnel ends it: that is its ordinary end.
         Response::Upgraded => Outcome::Complete,
+    }
+}
+
+/// Writes to the client for as long as the exchange may take: a window that is
+/// never opened must not hold an upstream for ever.
+async fn in_time<T>(
+    writing: impl Future<Output = Result<T, Box<Error>>>,
+    clock: &mut Clock,
+    permission: &Permission<'_>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        written = writing => written.map_err(|error| client_failure(&error)),
+        failure = time_is_up(clock, permission) => Err(failure),
     }
 }
 

@@ -305,6 +305,7 @@ impl Journey<'_> {
             permission: &permission,
             connection: self.scene.connection,
             upstream_status: None,
+            upstream_is_deaf: false,
         };
         exchange.run(head).await
     }

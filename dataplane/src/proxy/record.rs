@@ -191,10 +191,13 @@ impl Record {
         let duration = self.started.elapsed();
         // A request whose task was dropped was left by its client.
         let abandoned = self.status.is_none() && self.failure.is_none();
-        let failure = self.failure.or(abandoned.then_some(Failure::ClientGone));
+        let failure = match self.failure {
+            None if abandoned => Some(Failure::ClientGone),
+            failure => failure,
+        };
         let status = self
             .status
-            .or(failure.map(|failure| failure.status().as_u16()));
+            .or_else(|| failure.map(|failure| failure.status().as_u16()));
         self.in_flight = None;
         if let Some(telemetry) = &self.telemetry {
             telemetry.metrics.finished(

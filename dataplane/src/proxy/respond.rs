@@ -108,7 +108,7 @@ fn grpc_status(failure: Failure, detail: Option<&str>) -> Result<(ResponseHeader
     let mut head = ResponseHeader::build(StatusCode::OK, Some(4))?;
     head.insert_header(CONTENT_TYPE, "application/grpc")?;
     head.insert_header("grpc-status", failure.grpc_status().to_string())?;
-    let message = percent_encode(detail.unwrap_or(failure.title()));
+    let message = percent_encode(detail.unwrap_or_else(|| failure.title()));
     head.insert_header("grpc-message", message)?;
     Ok((head, Bytes::new()))
 }

@@ -1,6 +1,7 @@
 //! The byte stream to an endpoint: TCP or unix socket, with or without TLS,
 //! in the shape that pingora's HTTP sessions and the TCP relay both take.
 
+use super::unsent::{Backlog, Unsent};
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
@@ -21,6 +22,8 @@ use tokio_rustls::client::TlsStream;
 pub(crate) struct UpstreamIo {
     transport: Transport,
     id: UniqueIDType,
+    /// There where writing must not wait.
+    unsent: Option<Unsent>,
 }
 
 #[derive(Debug)]
@@ -33,35 +36,43 @@ enum Transport {
 
 impl UpstreamIo {
     pub(crate) fn tcp(stream: TcpStream) -> Self {
-        let id = stream.as_raw_fd();
-        Self {
-            transport: Transport::Tcp(stream),
-            id,
-        }
+        Self::new(stream.as_raw_fd(), Transport::Tcp(stream))
     }
 
     pub(crate) fn unix(stream: UnixStream) -> Self {
-        let id = stream.as_raw_fd();
-        Self {
-            transport: Transport::Unix(stream),
-            id,
-        }
+        Self::new(stream.as_raw_fd(), Transport::Unix(stream))
     }
 
     pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Self {
         let id = stream.get_ref().0.as_raw_fd();
-        Self {
-            transport: Transport::Tls(Box::new(stream)),
-            id,
-        }
+        Self::new(id, Transport::Tls(Box::new(stream)))
     }
 
     pub(crate) fn tls_unix(stream: TlsStream<UnixStream>) -> Self {
         let id = stream.get_ref().0.as_raw_fd();
+        Self::new(id, Transport::TlsUnix(Box::new(stream)))
+    }
+
+    fn new(id: UniqueIDType, transport: Transport) -> Self {
         Self {
-            transport: Transport::TlsUnix(Box::new(stream)),
+            transport,
             id,
+            unsent: None,
         }
+    }
+
+    /// Makes writing never wait: what the socket does not take goes out while
+    /// the connection is read from. For HTTP/1.1; HTTP/2 needs the back pressure.
+    pub(crate) fn unwaiting(self) -> Self {
+        Self {
+            unsent: Some(Unsent::default()),
+            ..self
+        }
+    }
+
+    /// What is left to be taken, where writing never waits.
+    pub(crate) fn backlog(&self) -> Option<&Backlog> {
+        self.unsent.as_ref().map(Unsent::backlog)
     }
 
     /// The TCP socket underneath, for options such as `SO_LINGER`.
@@ -86,8 +97,8 @@ pub(crate) fn is_quiet(stream: &mut (impl AsyncRead + Unpin + ?Sized)) -> bool {
 }
 
 macro_rules! delegate {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match &mut $self.get_mut().transport {
+    ($transport:expr, $stream:ident => $call:expr) => {
+        match $transport {
             Transport::Tcp($stream) => $call,
             Transport::Unix($stream) => $call,
             Transport::Tls($stream) => $call,
@@ -102,7 +113,11 @@ impl AsyncRead for UpstreamIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        delegate!(self, stream => Pin::new(stream).poll_read(cx, buf))
+        let this = self.get_mut();
+        if let Some(unsent) = &mut this.unsent {
+            delegate!(&mut this.transport, stream => unsent.push(stream, cx));
+        }
+        delegate!(&mut this.transport, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
@@ -112,15 +127,20 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => Pin::new(stream).poll_flush(cx))
+        let this = self.get_mut();
+        delegate!(&mut this.transport, stream => match &mut this.unsent {
+            Some(unsent) => unsent.poll_flush(stream, cx),
+            None => Pin::new(stream).poll_flush(cx),
+        })
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        // What is left unsent belongs to a request that was given up.
+        delegate!(&mut self.get_mut().transport, stream => Pin::new(stream).poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
@@ -128,7 +148,11 @@ impl AsyncWrite for UpstreamIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        delegate!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+        let this = self.get_mut();
+        delegate!(&mut this.transport, stream => match &mut this.unsent {
+            Some(unsent) => unsent.poll_write(stream, cx, slices),
+            None => Pin::new(stream).poll_write_vectored(cx, slices),
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

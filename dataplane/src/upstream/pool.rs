@@ -197,7 +197,8 @@ async fn connect_http1(
             Some(idle) => (idle.stream, idle.origin, true),
             None => {
                 let io = dial(key.address(), &key.profile, limit).await?;
-                (Box::new(io), Origin::new(&key.profile, metrics), false)
+                let origin = Origin::new(&key.profile, metrics);
+                (Box::new(io.unwaiting()), origin, false)
             }
         };
     let session = Http1::new(stream);
@@ -336,7 +337,7 @@ impl Pool {
             shared.connections.retain(|c| {
                 let unused = now.duration_since(c.last_used) >= key.idle_timeout;
                 let leaving = unused || !c.origin.may_carry(now);
-                !c.connection.is_closed() && !(leaving && c.connection.is_idle())
+                !(c.connection.is_closed() || leaving && c.connection.is_idle())
             });
             !shared.connections.is_empty() || shared.dialing.is_some()
         });

@@ -1,7 +1,9 @@
 //! One request and its response on an upstream connection, HTTP/1.1 or HTTP/2
 //! behind one face.
 
+use super::io::UpstreamIo;
 use super::pool::{self, Origin, PoolKey};
+use super::unsent::Backlog;
 use bytes::Bytes;
 use h2::SendStream;
 use http::HeaderMap;
@@ -9,9 +11,11 @@ use http::header::HOST;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::protocols::http::v2::client::Http2Session;
-use pingora_core::protocols::http::v2::write_body;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 /// A connection, or a stream of one, that carries one request.
 pub(crate) struct Session {
@@ -27,6 +31,8 @@ enum Codec {
 /// An HTTP/1.1 connection, and where it goes back to.
 struct Owned {
     session: Http1,
+    /// What the upstream has still to take.
+    backlog: Backlog,
     origin: Origin,
     key: PoolKey,
 }
@@ -35,7 +41,16 @@ struct Http2 {
     stream: Http2Session,
     /// Taken out once the head is sent, so that writing and reading don't exclude each other.
     body: Option<SendStream<Bytes>>,
+    unsent: Frames,
     phase: Phase,
+}
+
+/// Pieces of a request's body that wait for the upstream's window.
+#[derive(Default)]
+struct Frames {
+    pieces: VecDeque<Bytes>,
+    /// The end is among what waits.
+    end: bool,
 }
 
 /// How far an HTTP/2 response has been read.
@@ -61,12 +76,17 @@ pub(crate) enum ResponseEvent {
     Trailers(HeaderMap),
     /// Nothing more.
     End,
+    /// All of the request that was sent so far has gone out: there is room for more.
+    Unblocked,
 }
 
 impl Session {
     pub(crate) fn http1(key: PoolKey, origin: Origin, session: Http1, reused: bool) -> Self {
+        let io: Option<&UpstreamIo> = (**session.stream()).as_any().downcast_ref();
+        let backlog = io.and_then(UpstreamIo::backlog).cloned();
         let owned = Owned {
             session,
+            backlog: backlog.unwrap_or_default(),
             origin,
             key,
         };
@@ -82,6 +102,7 @@ impl Session {
             codec: Codec::Http2(Box::new(Http2 {
                 stream,
                 body: None,
+                unsent: Frames::default(),
                 phase: Phase::Head,
             })),
         }
@@ -110,7 +131,8 @@ impl Session {
         }
     }
 
-    /// Sends a piece of the body. An empty last piece ends it.
+    /// Takes a piece of the body to be sent, without waiting for the upstream to
+    /// take it. An empty last piece ends the body.
     pub(crate) async fn send_body(&mut self, bytes: Bytes, end: bool) -> Result<()> {
         match &mut self.codec {
             Codec::Http1(http1) => {
@@ -122,17 +144,32 @@ impl Session {
                 }
                 Ok(())
             }
-            Codec::Http2(http2) => match &mut http2.body {
-                Some(body) => write_body(body, bytes, end, None).await,
-                None => Error::e_explain(ErrorType::InternalError, "body sent before the head"),
-            },
+            Codec::Http2(http2) => http2.queue(bytes, end),
         }
     }
 
-    /// Waits for what the upstream says next. Dropping the future loses nothing.
+    /// Whether the upstream has still to take some of what was sent. No more
+    /// should be sent before [`ResponseEvent::Unblocked`].
+    pub(crate) fn is_blocked(&self) -> bool {
+        match &self.codec {
+            Codec::Http1(http1) => !http1.backlog.is_empty(),
+            Codec::Http2(http2) => !http2.unsent.is_empty(),
+        }
+    }
+
+    /// Waits for what the upstream says next, and sends on meanwhile. Dropping
+    /// the future loses nothing.
     pub(crate) async fn next(&mut self) -> Result<ResponseEvent> {
+        let blocked = self.is_blocked();
         match &mut self.codec {
-            Codec::Http1(http1) => next_http1(&mut http1.session).await,
+            Codec::Http1(http1) => {
+                let sent = poll_fn(|_| http1.backlog.poll_empty());
+                tokio::select! {
+                    biased;
+                    event = next_http1(&mut http1.session) => event,
+                    () = sent, if blocked => Ok(ResponseEvent::Unblocked),
+                }
+            }
             Codec::Http2(http2) => http2.next().await,
         }
     }
@@ -149,12 +186,13 @@ impl Session {
         if let Codec::Http1(http1) = self.codec {
             let Owned {
                 mut session,
+                backlog,
                 origin,
                 key,
             } = *http1;
             // An upstream that answered before it read the whole request would
             // take the rest of it for the next one.
-            if !request_sent {
+            if !request_sent || !backlog.is_empty() {
                 session.shutdown().await;
                 return;
             }
@@ -200,34 +238,113 @@ fn is_informational(head: &ResponseHeader) -> bool {
 }
 
 impl Http2 {
-    async fn next(&mut self) -> Result<ResponseEvent> {
-        match self.phase {
-            Phase::Head => {
-                self.stream.read_response_header().await?;
-                let end = self.stream.check_response_end_or_error()?;
-                self.phase = if end { Phase::Done } else { Phase::Body };
-                let head = self.stream.response_header().ok_or_else(|| {
-                    Error::explain(ErrorType::InternalError, "head was read and is gone")
-                })?;
-                Ok(ResponseEvent::Head {
-                    head: Box::new(head.clone()),
-                    end,
-                })
-            }
-            Phase::Body => {
-                if let Some(bytes) = self.stream.read_response_body().await? {
-                    let end = self.stream.check_response_end_or_error()?;
-                    if end {
-                        self.phase = Phase::Done;
-                    }
-                    return Ok(ResponseEvent::Body { bytes, end });
-                }
-                let trailers = self.stream.read_trailers().await?;
-                self.phase = Phase::Done;
-                Ok(trailers.map_or(ResponseEvent::End, ResponseEvent::Trailers))
-            }
-            Phase::Done => Ok(ResponseEvent::End),
+    fn queue(&mut self, bytes: Bytes, end: bool) -> Result<()> {
+        if self.body.is_none() {
+            return Error::e_explain(ErrorType::InternalError, "body sent before the head");
         }
+        if !bytes.is_empty() {
+            self.unsent.pieces.push_back(bytes);
+        }
+        self.unsent.end |= end;
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<ResponseEvent> {
+        let blocked = !self.unsent.is_empty();
+        let Self {
+            stream,
+            body,
+            unsent,
+            phase,
+        } = self;
+        tokio::select! {
+            biased;
+            event = read(stream, phase) => event,
+            () = poll_fn(|cx| unsent.poll_send(body.as_mut(), cx)), if blocked => {
+                Ok(ResponseEvent::Unblocked)
+            }
+        }
+    }
+}
+
+async fn read(stream: &mut Http2Session, phase: &mut Phase) -> Result<ResponseEvent> {
+    match phase {
+        Phase::Head => {
+            stream.read_response_header().await?;
+            let end = stream.check_response_end_or_error()?;
+            *phase = if end { Phase::Done } else { Phase::Body };
+            let head = stream.response_header().ok_or_else(|| {
+                Error::explain(ErrorType::InternalError, "head was read and is gone")
+            })?;
+            Ok(ResponseEvent::Head {
+                head: Box::new(head.clone()),
+                end,
+            })
+        }
+        Phase::Body => {
+            if let Some(bytes) = stream.read_response_body().await? {
+                let end = stream.check_response_end_or_error()?;
+                if end {
+                    *phase = Phase::Done;
+                }
+                return Ok(ResponseEvent::Body { bytes, end });
+            }
+            let trailers = stream.read_trailers().await?;
+            *phase = Phase::Done;
+            Ok(trailers.map_or(ResponseEvent::End, ResponseEvent::Trailers))
+        }
+        Phase::Done => Ok(ResponseEvent::End),
+    }
+}
+
+impl Frames {
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && !self.end
+    }
+
+    /// Sends what the window allows; ready when nothing is left. A stream that
+    /// takes no more is no error here: its response, or its reset, is read next.
+    fn poll_send(
+        &mut self,
+        body: Option<&mut SendStream<Bytes>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let sent = match body {
+            Some(body) => ready!(self.poll_frames(body, cx)),
+            None => Err(()),
+        };
+        if sent.is_err() {
+            *self = Self::default();
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_frames(
+        &mut self,
+        body: &mut SendStream<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ()>> {
+        while let Some(piece) = self.pieces.front_mut() {
+            body.reserve_capacity(piece.len());
+            let room = match body.capacity() {
+                0 => match ready!(body.poll_capacity(cx)) {
+                    Some(Ok(room)) => room,
+                    Some(Err(_)) | None => return Poll::Ready(Err(())),
+                },
+                room => room,
+            };
+            let part = piece.split_to(room.min(piece.len()));
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+            let last = self.end && self.pieces.is_empty();
+            self.end &= !last;
+            body.send_data(part, last).map_err(|_| ())?;
+        }
+        if std::mem::take(&mut self.end) {
+            body.send_data(Bytes::new(), true).map_err(|_| ())?;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
