@@ -18,6 +18,8 @@ struct Inner {
     /// Set once, when the drain begins.
     deadline: watch::Sender<Option<Instant>>,
     in_flight: AtomicUsize,
+    /// Sockets that still accept.
+    sockets: AtomicUsize,
     idle: Notify,
 }
 
@@ -33,6 +35,18 @@ pub enum Drained {
 /// Something that a drain waits for, until dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<Inner>);
+
+/// A socket that accepts, until dropped: what it takes in is not in flight yet.
+#[derive(Debug)]
+pub struct Accepting(Arc<Inner>);
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        if self.0.sockets.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -73,12 +87,20 @@ impl Drain {
         InFlight(Arc::clone(&self.0))
     }
 
+    /// Counts a socket that accepts. A drain waits until it is closed: before,
+    /// nothing in flight only means that nothing has been accepted yet.
+    pub fn accepting(&self) -> Accepting {
+        self.0.sockets.fetch_add(1, Ordering::Relaxed);
+        Accepting(Arc::clone(&self.0))
+    }
+
     /// How many things a drain would wait for.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.load(Ordering::Acquire)
     }
 
-    /// Waits until the drain has begun and nothing is in flight, or its deadline.
+    /// Waits until the drain has begun, no socket accepts and nothing is in
+    /// flight, or its deadline.
     pub async fn finished(&self) -> Drained {
         let deadline = self.begun().await;
         match tokio::time::timeout_at(deadline, self.idle()).await {
@@ -93,7 +115,7 @@ impl Drain {
             let mut notified = std::pin::pin!(notified);
             // Registered before the look, so that no notice is missed in between.
             notified.as_mut().enable();
-            if self.in_flight() == 0 {
+            if self.0.sockets.load(Ordering::Acquire) == 0 && self.in_flight() == 0 {
                 return;
             }
             notified.await;
@@ -124,6 +146,17 @@ mod tests {
         drop(one);
         assert_eq!(finished.await.unwrap(), Drained::Complete);
         assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_for_sockets_that_accept() {
+        let drain = Drain::default();
+        let socket = drain.accepting();
+        drain.begin(Instant::now() + Duration::from_secs(30));
+        let early = tokio::time::timeout(Duration::from_secs(1), drain.finished());
+        assert!(early.await.is_err());
+        drop(socket);
+        assert_eq!(drain.finished().await, Drained::Complete);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! What Pingora asks of a stream besides its bytes.
 
 use super::Downstream;
+use super::reader::Phase;
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::digest::SslDigest;
@@ -25,7 +26,7 @@ const LINGER_BYTES: usize = 1024 * 1024;
 impl<A: Send + Sync + 'static> Shutdown for Downstream<A> {
     async fn shutdown(&mut self) {
         // A client that is gone needs no farewell.
-        if AsyncWriteExt::shutdown(self).await.is_ok() && self.connection.violation().is_some() {
+        if AsyncWriteExt::shutdown(self).await.is_ok() && self.may_have_unread() {
             // Whether it ends by the client's close or by the deadline is the same to us.
             let _ = tokio::time::timeout(LINGER, self.discard()).await;
         }
@@ -33,6 +34,13 @@ impl<A: Send + Sync + 'static> Shutdown for Downstream<A> {
 }
 
 impl<A> Downstream<A> {
+    /// Whether bytes of the client may lie in the socket: the rest of a head or
+    /// a body that was answered without it.
+    fn may_have_unread(&self) -> bool {
+        let within_body = self.phase == Phase::Http1 && !self.guard.expects_head();
+        within_body || self.connection.violation().is_some()
+    }
+
     async fn discard(&mut self) {
         let mut scratch = [0; 4096];
         let mut left = LINGER_BYTES;

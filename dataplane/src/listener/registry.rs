@@ -216,8 +216,10 @@ impl<H: ConnectionHandler> Listeners<H> {
                 let (stop, stopped) = watch::channel(false);
                 for (worker, acceptor) in acceptors.into_iter().enumerate() {
                     let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
-                    self.workers.spawn_on(worker, move || {
-                        accept::run(acceptor, shared, worker, stopped)
+                    let accepting = self.drain.accepting();
+                    self.workers.spawn_on(worker, move || async move {
+                        accept::run(acceptor, shared, worker, stopped).await;
+                        drop(accepting);
                     });
                 }
                 self.ports.push(Port {

@@ -38,15 +38,29 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn readiness(&self, draining: bool) -> Readiness {
-        let mut waiting_for = Vec::new();
         if draining {
-            waiting_for.push("draining".to_owned());
+            // Nothing that could still come would change it.
+            return Readiness {
+                ready: false,
+                waiting_for: vec!["draining".to_owned()],
+            };
         }
+        let mut waiting_for = Vec::new();
         if self.snapshot.generation == 0 {
             waiting_for.push("the first snapshot".to_owned());
         }
-        for status in self.listeners.iter().filter(|status| !status.is_open()) {
-            waiting_for.push(format!("listener {} to open", status.name));
+        // One that could not even be made ready has no status.
+        let is_open = |name: &ListenerName| {
+            let mut statuses = self.listeners.iter();
+            statuses.any(|status| status.name == *name && status.is_open())
+        };
+        for name in self
+            .snapshot
+            .listeners
+            .keys()
+            .filter(|name| !is_open(name))
+        {
+            waiting_for.push(format!("listener {name} to open"));
         }
         Readiness {
             ready: waiting_for.is_empty(),

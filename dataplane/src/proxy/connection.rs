@@ -24,6 +24,7 @@ use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -134,6 +135,7 @@ pub(crate) async fn answer(
     if closes {
         session.set_keepalive(None);
     }
+    skip_body(session).await;
     let id = record.request_id().clone();
     let reply = Reply {
         cause,
@@ -148,6 +150,24 @@ pub(crate) async fn answer(
         Err(_) => {
             record.failed(Failure::ClientGone);
             Fate::Close
+        }
+    }
+}
+
+/// Most of an unwanted body that is read to keep its connection.
+const SKIPPED: usize = 64 * 1024;
+
+/// Reads what has come of a body that nobody wants, without waiting for more.
+/// If that was all, the connection goes on; if not, Pingora ends it behind the
+/// answer.
+async fn skip_body(session: &mut ServerSession) {
+    let mut skipped = 0;
+    while skipped < SKIPPED && !session.is_body_done() {
+        let piece = std::pin::pin!(session.read_request_body());
+        match futures::poll!(piece) {
+            Poll::Ready(Ok(Some(bytes))) => skipped += bytes.len(),
+            // The answer says what there is to say, whatever became of the body.
+            Poll::Ready(Ok(None) | Err(_)) | Poll::Pending => return,
         }
     }
 }
