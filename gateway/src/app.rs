@@ -8,7 +8,7 @@ use meridian_program::{
     Named, Outcome, Process, ProcessError, Settings, SettingsError, StartError,
 };
 use meridian_sources::ConsulOptions;
-use meridian_sources::file::{self, FileSource, Loader, WatchError};
+use meridian_sources::file::{self, FileSource, Loaded, Loader, WatchError};
 use meridian_sources::publish::SourceMetrics;
 use meridian_sources::register::{self, GatewayService, Registered};
 use meridian_sources::resolve;
@@ -117,7 +117,7 @@ impl Plan {
 
     fn watch(&self, metrics: Arc<dyn SourceMetrics>) -> Result<FileSource, WatchError> {
         let (path, started) = (self.path.clone(), self.file.clone());
-        let loader: Loader = Box::new(move || {
+        let loader: Loader<Loaded> = Box::new(move || {
             let loaded = GatewayFile::load(&path).map_err(|report| report.to_string())?;
             for warning in &loaded.warnings.problems {
                 tracing::warn!(line = warning.line, "{warning}");
@@ -125,7 +125,10 @@ impl Plan {
             if loaded.value.startup != started.startup || loaded.value.service != started.service {
                 tracing::warn!("settings of the start have changed; they hold after a restart");
             }
-            Ok(loaded.value.blueprint)
+            Ok(Loaded {
+                blueprint: loaded.value.blueprint,
+                inputs: loaded.inputs,
+            })
         });
         file::watch_file(&self.path, loader, metrics)
     }

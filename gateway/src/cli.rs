@@ -90,11 +90,21 @@ mod tests {
     fn the_file_in_the_help_is_good() {
         let (_, rest) = EXAMPLES.split_once("A whole file:\n").unwrap();
         let (file, _) = rest.split_once("\n\n").unwrap();
-        let file: String = file
-            .lines()
-            .map(|line| format!("{}\n", &line[4..]))
-            .collect();
-        let loaded = GatewayFile::parse(&file, "help").unwrap_or_else(|report| panic!("{report}"));
+        assert_good(file, 4);
+    }
+
+    #[test]
+    fn the_file_in_the_nomad_job_is_good() {
+        let job = include_str!("../../nomad/jobs/gateway.nomad.hcl");
+        let (_, rest) = job.split_once("<<-YAML\n").unwrap();
+        let (file, _) = rest.rsplit_once("        YAML\n").unwrap();
+        assert_good(file, 10);
+    }
+
+    fn assert_good(file: &str, indent: usize) {
+        let lines = file.lines().map(|line| format!("{}\n", &line[indent..]));
+        let file: String = lines.collect();
+        let loaded = GatewayFile::parse(&file, "file").unwrap_or_else(|report| panic!("{report}"));
         assert!(loaded.warnings.problems.is_empty(), "{}", loaded.warnings);
     }
 }

@@ -118,7 +118,7 @@ async fn stage(plan: &Plan, running: &mut Running) -> Result<(), DemoError> {
     // A program that has ended says why sooner than a deadline.
     let told = tokio::select! {
         told = ready => told.map_err(DemoError::Check)?,
-        error = child::first_end(&running.children) => return Err(DemoError::Child(error)),
+        error = child::first_end(running.children.iter().chain(&running.agent)) => return Err(DemoError::Child(error)),
         _ = tokio::signal::ctrl_c() => return Err(DemoError::Child(ChildError::Interrupted)),
     };
     for line in told {
@@ -136,18 +136,17 @@ struct Running {
 }
 
 impl Running {
-    /// Stops what was started, last first, and cleans Consul unless it goes too.
+    /// Stops what was started, last first, and cleans Consul. An agent of our own
+    /// is cleaned too: if another one was there all the same, it answered for it.
     async fn stop(mut self, plan: &Plan) {
         while let Some(child) = self.children.pop() {
             child.stop().await;
         }
-        match self.agent {
-            Some(agent) => agent.stop().await,
-            None => {
-                if let Err(error) = plan.deregister(&self.client).await {
-                    say(&format!("could not clean up Consul: {}", Chain(&error)));
-                }
-            }
+        if let Err(error) = plan.deregister(&self.client).await {
+            say(&format!("could not clean up Consul: {}", Chain(&error)));
+        }
+        if let Some(agent) = self.agent {
+            agent.stop().await;
         }
         say("stopped everything that was started");
     }

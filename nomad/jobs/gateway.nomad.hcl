@@ -60,6 +60,7 @@ job "gateway" {
         change_mode = "noop"
         data        = <<-YAML
           version: edge/v1
+          service: {name: edge-gateway}
           listeners:
           - {name: http, port: 8080, protocol: HTTP}
           backends:

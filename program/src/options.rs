@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Program")]
 pub struct ProgramOptions {
-    /// Where operators are answered: /live /ready /metrics /snapshot /log-level /drain.
+    /// Where operators are answered: /live /ready /metrics /snapshot /log-level /drain [default: 127.0.0.1:19000].
     #[arg(long, value_name = "IP:PORT")]
     pub admin_bind: Option<SocketAddr>,
     /// File with the token that operators must present; required when --admin-bind is not loopback.
@@ -20,7 +20,7 @@ pub struct ProgramOptions {
     /// What is logged, as in RUST_LOG: `info`, or `info,meridian_dataplane=debug`.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
     pub log_level: Option<String>,
-    /// Threads that move traffic.
+    /// Threads that move traffic [default: one a processor; a sidecar takes two at most].
     #[arg(long, value_name = "NUMBER")]
     pub threads: Option<NonZeroUsize>,
 }

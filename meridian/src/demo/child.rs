@@ -149,10 +149,10 @@ impl Drop for Child {
 }
 
 /// Returns when one of the children has ended, which none should.
-pub(crate) async fn first_end(children: &[Child]) -> ChildError {
+pub(crate) async fn first_end<'a>(children: impl Iterator<Item = &'a Child> + Clone) -> ChildError {
     loop {
         let ended = children
-            .iter()
+            .clone()
             .find_map(|child| Some((child.name.clone(), child.end()?)));
         if let Some((name, status)) = ended {
             return ChildError::Ended { name, status };
@@ -206,7 +206,7 @@ mod tests {
     async fn an_early_end_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let children = [shell(folder.path(), "exit 3")];
-        let error = first_end(&children).await;
+        let error = first_end(children.iter()).await;
         assert!(error.to_string().contains("shell has ended"), "{error}");
     }
 }
