@@ -125,7 +125,7 @@ impl Exchange<'_> {
                         self.clock.touch();
                         self.on_request_body(piece, response).await;
                     }
-                    Err(error) => return failed(response, client_failure(&error)),
+                    Err(error) => return failed(response, self.request_failure(&error)),
                 },
                 failure = time_is_up(self.clock, self.permission) => {
                     return failed(response, failure);
@@ -156,6 +156,15 @@ impl Exchange<'_> {
             // response, or its silence, is read next.
             self.upstream_is_deaf = true;
             self.replay.end();
+        }
+    }
+
+    /// Why the request's body can't be read on. The guard knows better than
+    /// Pingora, which only sees the stream fail.
+    fn request_failure(&self, error: &Error) -> Failure {
+        match self.connection.violation() {
+            Some(violation) => Failure::Violation(violation),
+            None => client_failure(error),
         }
     }
 

@@ -15,11 +15,13 @@ mod shapes;
 
 mod admission;
 mod bodies;
+mod crossing;
 mod drain;
 mod edge;
 mod framing;
 mod grpc;
 mod http2;
+mod limits;
 mod listeners;
 mod mesh;
 mod resilience;
