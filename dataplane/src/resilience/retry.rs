@@ -62,7 +62,8 @@ pub enum Ending {
 pub enum RetryReason {
     /// The policy asks for it.
     Policy,
-    /// Without a policy: no connection came about, so nothing was sent.
+    /// Without a policy: no connection came about, or the upstream refused the
+    /// stream, so nothing was done.
     NeverSent,
     /// Without a policy: an idle connection was closed just as it was reused.
     /// Use a new connection.
@@ -105,6 +106,8 @@ fn unasked_retry(attempt: &Attempt<'_>) -> Option<RetryReason> {
         Ending::Reset {
             response_bytes: false,
         } if attempt.reused_connection && attempt.retries == 0 => Some(RetryReason::KeepAliveRace),
+        // What an upstream that drains says to streams that crossed its GOAWAY.
+        Ending::Refused if attempt.retries == 0 => Some(RetryReason::NeverSent),
         _ => None,
     }
 }
@@ -340,6 +343,10 @@ mod tests {
             (race(&Method::POST, RESET), None),
             (unsent_post, Some(RetryReason::KeepAliveRace)),
             (again, None),
+            (
+                attempt(&Method::POST, Ending::Refused),
+                Some(RetryReason::NeverSent),
+            ),
             (attempt(&Method::GET, RESET), None),
             (attempt(&Method::GET, response(503)), None),
             (attempt(&Method::GET, Ending::TimedOut), None),

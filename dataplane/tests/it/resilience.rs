@@ -1,12 +1,14 @@
 //! Tries: when there is another, when time is up, and when none is left.
 
 use crate::client::{self, Client};
+use crate::http2_origin::{Call, Http2Origin};
 use crate::origin::{Origin, nowhere, response};
 use crate::proxy::Proxy;
 use crate::shapes::{cluster, http, put_cluster, routes, simple, simple_with, snapshot, to};
 use crate::until;
-use meridian_model::UpstreamProtocol::Http1;
+use meridian_model::UpstreamProtocol::{Http1, Http2};
 use meridian_model::policy::{CircuitLimits, OutlierPolicy, RetryOn, RetryPolicy};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -274,4 +276,40 @@ async fn an_answer_that_is_no_http_is_a_bad_gateway() {
     let answer = client::get(proxy.address("in"), "/").await;
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("bad_response"));
+}
+
+/// What a server that drains says to streams that crossed its GOAWAY (RFC 9113, 8.7): nothing was
+/// done, so that even a POST may be sent again.
+#[tokio::test]
+async fn a_stream_that_was_refused_unseen_is_sent_again_once() {
+    for (refusals, status) in [(1, 200), (2, 503)] {
+        let left = Arc::new(AtomicUsize::new(refusals));
+        let origin = Http2Origin::serving(move |mut call: Call| {
+            let left = Arc::clone(&left);
+            async move {
+                let refused = left
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                    .is_ok();
+                match refused {
+                    true => call.respond.send_reset(h2::Reason::REFUSED_STREAM),
+                    false => {
+                        let body = call.body().await;
+                        call.answer(&String::from_utf8(body).unwrap());
+                    }
+                }
+            }
+        })
+        .await;
+        let proxy = Proxy::start(simple(Http2, origin.address)).await;
+        let mut client = Client::connect(proxy.address("in")).await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+            .await;
+        let answer = client.response().await;
+        assert_eq!(answer.status, status);
+        if status == 200 {
+            assert_eq!(answer.text(), "hi");
+        }
+        assert_eq!(proxy.metric(&["retries_total", "\"refused_stream\""]), 1.0);
+    }
 }
