@@ -13,6 +13,7 @@
 
 mod admission;
 mod authority;
+mod blame;
 mod connection;
 mod deadline;
 mod exchange;

@@ -1,6 +1,7 @@
 //! Forwarding: tries, one after the other, until the client has an answer.
 
 use super::admission::Admitted;
+use super::blame::{connect_failure, failure_of, is_upstreams_fault, retry_reason, try_error};
 use super::connection::{Fate, Permission, answer, certificate_element};
 use super::deadline::Clock;
 use super::exchange::{Exchange, Outcome};
@@ -13,7 +14,7 @@ use super::retry::{Failed, Retries};
 use crate::balance::{EndpointId, RequestHash};
 use crate::downstream::Connection;
 use crate::resilience::Outcome as Health;
-use crate::stream::{classify, endpoint_text};
+use crate::stream::endpoint_text;
 use crate::tables::{App, ClusterState, HttpApp, Picked, WeightedHandle, draw};
 use crate::tls::HandshakeFailure;
 use crate::upstream::pool::{self, ConnectError, PoolKey};
@@ -22,7 +23,7 @@ use http::header::EXPECT;
 use http::{Method, Version};
 use meridian_model::UpstreamProtocol;
 use meridian_model::listener::ClientTrust;
-use meridian_telemetry::metrics::{RetryReason, TlsResult, TryError};
+use meridian_telemetry::metrics::{TlsResult, TryError};
 use pingora_core::protocols::http::server::Session as ServerSession;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -387,68 +388,4 @@ fn expects_continue_from_us(session: &ServerSession, cluster: &ClusterState) -> 
     cluster.model.protocol == UpstreamProtocol::Http2
         && head.version == Version::HTTP_11
         && head.headers.contains_key(EXPECT)
-}
-
-fn connect_failure(error: &ConnectError) -> (Failure, TryError) {
-    match error {
-        ConnectError::Dial(dial) => {
-            let failure = match dial {
-                DialError::Timeout(_) => Failure::ConnectTimeout,
-                DialError::Connect(_) => Failure::ConnectFailed,
-                DialError::Tls { .. } => Failure::PeerUnverified,
-                DialError::Unusable(_) => Failure::Unroutable(503),
-            };
-            (failure, classify(dial).0)
-        }
-        ConnectError::Http2(_) => (Failure::ConnectFailed, TryError::Protocol),
-    }
-}
-
-fn failure_of(outcome: Outcome) -> Option<Failure> {
-    match outcome {
-        Outcome::Failed { failure, .. } | Outcome::Broken(failure) => Some(failure),
-        Outcome::Complete | Outcome::Unwanted(_) => None,
-    }
-}
-
-/// Whether a failure speaks against the endpoint.
-fn is_upstreams_fault(failure: Failure) -> bool {
-    matches!(
-        failure,
-        Failure::ConnectFailed
-            | Failure::ConnectTimeout
-            | Failure::PeerUnverified
-            | Failure::UpstreamReset
-            | Failure::ResponseCut
-            | Failure::BadResponse
-            | Failure::Timeout
-            | Failure::TryTimeout
-    )
-}
-
-/// Failures of the exchange as metrics count them; those of connecting were
-/// counted where they happened.
-fn try_error(failure: Failure) -> Option<TryError> {
-    match failure {
-        Failure::UpstreamReset | Failure::ResponseCut | Failure::StreamRefused => {
-            Some(TryError::Reset)
-        }
-        Failure::BadResponse => Some(TryError::Protocol),
-        Failure::Timeout | Failure::TryTimeout => Some(TryError::Timeout),
-        Failure::ClientGone | Failure::Revoked => Some(TryError::Cancelled),
-        _ => None,
-    }
-}
-
-fn retry_reason(failure: Option<Failure>) -> RetryReason {
-    match failure {
-        None => RetryReason::Status,
-        Some(Failure::ConnectFailed | Failure::ConnectTimeout | Failure::PeerUnverified) => {
-            RetryReason::ConnectFailure
-        }
-        Some(Failure::StreamRefused) => RetryReason::RefusedStream,
-        Some(Failure::UpstreamReset) => RetryReason::Reset,
-        Some(Failure::TryTimeout) => RetryReason::Timeout,
-        Some(_) => RetryReason::Other,
-    }
 }
