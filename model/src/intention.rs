@@ -5,8 +5,10 @@
 //! Everything here is pure, so that the verdict can be tested as a table.
 
 use crate::identity::{ServiceId, SpiffeId, TrustDomain};
+use crate::jwt::{JwtProvider, JwtRequirement};
 use crate::route::RouteMatch;
 use std::fmt;
+use std::sync::Arc;
 
 /// All rules of one destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +17,8 @@ pub struct Authorization {
     pub intentions: Vec<Intention>,
     /// Verdict where no rule matches (`DefaultIntentionPolicy`).
     pub default: Verdict,
+    /// Those whose tokens the rules ask for.
+    pub providers: Vec<Arc<JwtProvider>>,
 }
 
 /// Whether a call may go on.
@@ -31,6 +35,9 @@ pub enum Verdict {
 pub struct Intention {
     /// Whom it is about.
     pub source: Source,
+    /// Tokens, one of which a request must carry; it needs none where this is empty. Without
+    /// one the default policy decides, and no other rule (as measured at Consul's Envoy).
+    pub jwt: Vec<JwtRequirement>,
     /// What it says about them.
     pub decision: Decision,
 }
@@ -67,6 +74,9 @@ pub struct Permission {
     pub verdict: Verdict,
     /// Which requests it is about.
     pub matches: RouteMatch,
+    /// As [`Intention::jwt`]: a request that matches and carries none of them is left to the
+    /// default policy, not to the next permission.
+    pub jwt: Vec<JwtRequirement>,
 }
 
 impl Authorization {
@@ -77,18 +87,21 @@ impl Authorization {
             .intentions
             .iter()
             .find(|rule| rule.source.covers(peer.trust_domain(), service));
-        match rule.map(|rule| &rule.decision) {
-            None => RuleOutcome::Decided(self.default),
-            Some(Decision::Allow) => RuleOutcome::Decided(Verdict::Allow),
-            Some(Decision::Deny) => RuleOutcome::Decided(Verdict::Deny),
-            Some(Decision::Permissions(permissions)) => RuleOutcome::PerRequest {
-                permissions,
+        let Some(rule) = rule else {
+            return RuleOutcome::Decided(self.default);
+        };
+        match rule.decision {
+            Decision::Allow if rule.jwt.is_empty() => RuleOutcome::Decided(Verdict::Allow),
+            Decision::Deny if rule.jwt.is_empty() => RuleOutcome::Decided(Verdict::Deny),
+            _ => RuleOutcome::PerRequest {
+                rule,
                 default: self.default,
             },
         }
     }
 
-    /// The verdict over a whole connection: permissions deny, since bytes have no path.
+    /// The verdict over a whole connection: permissions and tokens deny, since bytes have
+    /// neither path nor headers.
     pub fn connection_verdict(&self, peer: &SpiffeId) -> Verdict {
         match self.decision(peer) {
             RuleOutcome::Decided(verdict) => verdict,
@@ -104,9 +117,9 @@ pub enum RuleOutcome<'a> {
     Decided(Verdict),
     /// It depends on the request.
     PerRequest {
-        /// Permissions in order.
-        permissions: &'a [Permission],
-        /// Verdict where none matches.
+        /// The rule, which has permissions or asks for tokens.
+        rule: &'a Intention,
+        /// Verdict where it says nothing.
         default: Verdict,
     },
 }
@@ -154,6 +167,7 @@ mod tests {
     fn rule(service: Option<&str>, decision: Decision) -> Intention {
         Intention {
             source: source(service),
+            jwt: Vec::new(),
             decision,
         }
     }
@@ -170,6 +184,7 @@ mod tests {
                 rule(None, Decision::Allow),
             ],
             default: Verdict::Deny,
+            providers: Vec::new(),
         };
         let verdict = |uri| rules.connection_verdict(&peer(uri));
         assert_eq!(
@@ -196,6 +211,7 @@ mod tests {
             let rules = Authorization {
                 intentions: vec![rule(Some("api"), Decision::Deny)],
                 default,
+                providers: Vec::new(),
             };
             let verdict = rules.connection_verdict(&peer("spiffe://td/ns/default/dc/dc1/svc/web"));
             assert_eq!(verdict, default);
@@ -207,10 +223,12 @@ mod tests {
         let allow_all = Permission {
             verdict: Verdict::Allow,
             matches: RouteMatch::default(),
+            jwt: Vec::new(),
         };
         let rules = Authorization {
             intentions: vec![rule(Some("web"), Decision::Permissions(vec![allow_all]))],
             default: Verdict::Allow,
+            providers: Vec::new(),
         };
         let web = peer("spiffe://td/ns/default/dc/dc1/svc/web");
         assert_eq!(rules.connection_verdict(&web), Verdict::Deny);
@@ -221,10 +239,33 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_asks_for_a_token_denies_a_whole_connection() {
+        let token = JwtRequirement {
+            provider: "okta".into(),
+            claims: Vec::new(),
+        };
+        for decision in [Decision::Allow, Decision::Deny] {
+            let rules = Authorization {
+                intentions: vec![Intention {
+                    jwt: vec![token.clone()],
+                    ..rule(Some("web"), decision)
+                }],
+                default: Verdict::Allow,
+                providers: Vec::new(),
+            };
+            let web = peer("spiffe://td/ns/default/dc/dc1/svc/web");
+            assert_eq!(rules.connection_verdict(&web), Verdict::Deny);
+            let outcome = rules.decision(&web);
+            assert!(matches!(outcome, RuleOutcome::PerRequest { .. }));
+        }
+    }
+
+    #[test]
     fn an_identity_that_is_no_service_matches_no_rule() {
         let rules = Authorization {
             intentions: vec![rule(None, Decision::Allow)],
             default: Verdict::Deny,
+            providers: Vec::new(),
         };
         let gateway = peer("spiffe://td/gateway/mesh/dc/dc1");
         assert_eq!(rules.connection_verdict(&gateway), Verdict::Deny);
