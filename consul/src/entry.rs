@@ -4,6 +4,7 @@
 //! [`serde_json::Value`], into one of the types here, or into the caller's own.
 
 mod defaults;
+mod jwt;
 mod mesh;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,6 +13,11 @@ use serde_json::Value;
 pub use defaults::{
     InstanceLimits, Limits, PassiveHealthCheck, ProxyDefaults, RateLimits, RouteLimit,
     ServiceDefaults, UpstreamConfig, UpstreamSettings,
+};
+pub use jwt::{
+    JsonWebKeySet, JwksBackOff, JwksCluster, JwksRetryPolicy, JwksTlsCertificates, JwksTrustedCa,
+    JwtForwarding, JwtHeaderLocation, JwtLocation, JwtNamedLocation, JwtProviderEntry, LocalJwks,
+    RemoteJwks,
 };
 pub use mesh::{DirectionalTls, MeshEntry, MeshHttp, MeshTls, MeshTransparentProxy};
 
