@@ -3,9 +3,11 @@
 //! Fails closed: without a proved identity there is no one an intention could
 //! allow.
 
+use crate::jwt::{Judgement, Tokens};
 use crate::route::{RequestFacts, conditions_hold};
 use crate::tls::PeerCertificate;
-use meridian_model::intention::{Authorization, RuleOutcome, Verdict};
+use meridian_model::JwtRequirement;
+use meridian_model::intention::{Authorization, Decision, Intention, RuleOutcome, Verdict};
 use meridian_telemetry::metrics;
 
 /// The verdict over a whole connection, of which no request can be told apart.
@@ -13,24 +15,49 @@ pub(crate) fn connection(rules: &Authorization, peer: Option<&PeerCertificate>) 
     peer.map_or(Verdict::Deny, |peer| rules.connection_verdict(&peer.spiffe))
 }
 
-/// The verdict over one request.
+/// The verdict over one request, of which `tokens` were verified.
 pub(crate) fn request(
     rules: &Authorization,
     peer: Option<&PeerCertificate>,
     request: &RequestFacts<'_>,
+    tokens: &Tokens<'_>,
 ) -> Verdict {
     let Some(peer) = peer else {
         return Verdict::Deny;
     };
     match rules.decision(&peer.spiffe) {
         RuleOutcome::Decided(verdict) => verdict,
-        RuleOutcome::PerRequest {
-            permissions,
-            default,
-        } => permissions
-            .iter()
-            .find(|permission| conditions_hold(&permission.matches, request))
-            .map_or(default, |permission| permission.verdict),
+        RuleOutcome::PerRequest { rule, default } => {
+            under_rule(rule, request, tokens, default).unwrap_or_else(|unsettled| unsettled)
+        }
+    }
+}
+
+/// What the rule says, or else what holds where it says nothing.
+fn under_rule(
+    rule: &Intention,
+    request: &RequestFacts<'_>,
+    tokens: &Tokens<'_>,
+    default: Verdict,
+) -> Result<Verdict, Verdict> {
+    let demand = |jwt: &[JwtRequirement]| match tokens.judge(jwt) {
+        Judgement::Met => Ok(()),
+        Judgement::Unmet => Err(default),
+        // Keys that are missing must not turn a denial into a pass.
+        Judgement::Unknown => Err(Verdict::Deny),
+    };
+    demand(&rule.jwt)?;
+    match &rule.decision {
+        Decision::Allow => Ok(Verdict::Allow),
+        Decision::Deny => Ok(Verdict::Deny),
+        Decision::Permissions(permissions) => {
+            let permission = permissions
+                .iter()
+                .find(|permission| conditions_hold(&permission.matches, request))
+                .ok_or(default)?;
+            demand(&permission.jwt)?;
+            Ok(permission.verdict)
+        }
     }
 }
 
@@ -46,7 +73,7 @@ pub(crate) fn label(verdict: Verdict) -> metrics::Verdict {
 mod tests {
     use super::*;
     use http::{HeaderMap, Method};
-    use meridian_model::intention::{Decision, Intention, Permission, Source};
+    use meridian_model::intention::{Permission, Source};
     use meridian_model::route::{PathMatch, RouteMatch};
     use meridian_model::{SpiffeId, TrustDomain};
 
@@ -57,6 +84,7 @@ mod tests {
                 path: PathMatch::Prefix(path.into()),
                 ..RouteMatch::default()
             },
+            jwt: Vec::new(),
         };
         Authorization {
             intentions: vec![Intention {
@@ -66,12 +94,14 @@ mod tests {
                     namespace: None,
                     service: Some("web".into()),
                 },
+                jwt: Vec::new(),
                 decision: Decision::Permissions(vec![
                     permission(Verdict::Deny, "/admin"),
                     permission(Verdict::Allow, "/a"),
                 ]),
             }],
             default,
+            providers: Vec::new(),
         }
     }
 
@@ -92,7 +122,7 @@ mod tests {
             method: &Method::GET,
             headers: &headers,
         };
-        request(rules, peer, &facts)
+        request(rules, peer, &facts, &Tokens::default())
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | [`downstream`] | a client's stream, guarded where the bytes enter |
 //! | `proxy` | HTTP: admission, tries, exchange, record |
 //! | `stream`, [`relay`] | TCP |
-//! | `authorize` | intentions |
+//! | `authorize`, `jwt` | intentions, and the tokens they ask for |
 //! | [`route`], [`normalize`], [`headers`] | what a request matches and becomes |
 //! | `tables` | all of it prepared from a snapshot |
 //! | [`balance`], [`resilience`] | which endpoint, how often, how long |
@@ -36,6 +36,7 @@ pub mod relay;
 mod stream;
 
 mod authorize;
+mod jwt;
 
 pub mod headers;
 pub mod normalize;

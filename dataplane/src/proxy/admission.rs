@@ -8,6 +8,7 @@ use super::heads::asks_for_websocket;
 use crate::authorize;
 use crate::downstream::Connection;
 use crate::headers::strip_headers;
+use crate::jwt::Tokens;
 use crate::normalize::{Normalized, normalize};
 use crate::route::{
     MatchedPath, Origin, RequestFacts, host_of_authority, redirect_location, rewrite_path,
@@ -22,6 +23,7 @@ use meridian_telemetry::metrics::{Layer, RejectReason};
 use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_http::RequestHeader;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What follows from a request's head.
 pub(crate) enum Admission {
@@ -160,11 +162,28 @@ fn replace_target(head: &mut RequestHeader, target: &str) -> pingora_error::Resu
     }
 }
 
+/// Verifies the request's tokens. Those that the application must not see leave the head, so
+/// that neither rules nor routes nor logs see them.
+fn take_tokens<'a>(head: &mut RequestHeader, app: &'a HttpApp) -> Result<Tokens<'a>, Failure> {
+    let Some(providers) = &app.jwt else {
+        return Ok(Tokens::default());
+    };
+    let mut tokens = providers.take_in(head, SystemTime::now());
+    if let Some(target) = tokens.target.take() {
+        replace_target(head, &target).map_err(|_| Failure::BadRequest("malformed target"))?;
+    }
+    Ok(tokens)
+}
+
 fn authorize_and_route(
-    session: &ServerSession,
+    session: &mut ServerSession,
     connection: &Connection<App>,
     app: &HttpApp,
 ) -> Admission {
+    let tokens = match take_tokens(session.req_header_mut(), app) {
+        Ok(tokens) => tokens,
+        Err(failure) => return Admission::Refuse(failure.into()),
+    };
     let head = session.req_header();
     let authority = authority::of(head).unwrap_or_default();
     let facts = RequestFacts {
@@ -175,7 +194,7 @@ fn authorize_and_route(
         headers: &head.headers,
     };
     if let Some(rules) = &app.service.authorization {
-        let verdict = authorize::request(rules, connection.peer(), &facts);
+        let verdict = authorize::request(rules, connection.peer(), &facts, &tokens);
         app.metrics.verdict(Layer::L7, authorize::label(verdict));
         if verdict == Verdict::Deny {
             return Admission::Refuse(Failure::Denied.into());

@@ -1,6 +1,7 @@
 //! A listener's prepared routes and rules.
 
 use super::clusters::{ClusterHandle, Clusters};
+use crate::jwt::Providers;
 use crate::route::Router;
 use meridian_model::listener::{HttpService, TcpService};
 use meridian_model::route::{Destination, WeightedCluster};
@@ -29,6 +30,8 @@ pub(crate) struct HttpApp {
     pub(crate) service: Arc<HttpService>,
     /// From requests to actions.
     pub(crate) router: Router<Action>,
+    /// Whose tokens the rules ask for; `None` where they ask for none.
+    pub(crate) jwt: Option<Providers>,
     /// Our own identity, where the listener presents one.
     pub(crate) own: Option<SpiffeId>,
     /// What requests without a route count as.
@@ -113,10 +116,12 @@ impl AppBuilder<'_> {
         let router = Router::compile(&service.routes, |route, action| {
             self.action(listener, route, action)
         });
+        let rules = service.authorization.as_ref();
         HttpApp {
             listener: listener.name.shared(),
             service: Arc::clone(service),
             router,
+            jwt: rules.and_then(|rules| Providers::prepare(&rules.providers)),
             own: self.own_identity(listener),
             unrouted: self.telemetry(listener, NONE.into(), None),
             metrics: self.metrics.listener(listener.name.as_str()),
