@@ -3,9 +3,11 @@
 //! Watches write into it, translation reads it. What is known stays known while Consul is away;
 //! only what is no longer wanted is forgotten.
 
+use crate::jwks::{KeyOrigin, Keys};
 use crate::settling::settled;
 use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
 use consul::chain::CompiledChain;
+use consul::entry::JwtProviderEntry;
 use consul::health::ServiceEntry;
 use consul::intention::Intention;
 use meridian_model::{SourceState, SourceStatus};
@@ -30,6 +32,10 @@ pub(crate) enum Topic {
     Chain(ChainQuery),
     /// Instances of a service.
     Instances(InstancesQuery),
+    /// A `jwt-provider` entry, by name.
+    JwtProvider(String),
+    /// Keys of such a provider.
+    Keys(KeyOrigin),
 }
 
 impl Topic {
@@ -43,6 +49,8 @@ impl Topic {
             Self::Agent => "agent",
             Self::Chain(_) => "chain",
             Self::Instances(_) => "health",
+            Self::JwtProvider(_) => "jwt_provider",
+            Self::Keys(_) => "jwks",
         }
     }
 }
@@ -86,6 +94,10 @@ pub(crate) enum Fact {
     Agent(Arc<AgentSelf>),
     Chain(Arc<CompiledChain>),
     Instances(Arc<Vec<ServiceEntry>>),
+    /// `None` where there is no such entry.
+    JwtProvider(Arc<Option<JwtProviderEntry>>),
+    /// A source of keys that fails says so itself: it knows how long old keys are good.
+    Keys(Arc<Keys>),
 }
 
 /// What a watch has to say.
@@ -226,6 +238,21 @@ impl Knowledge {
         match self.facts.get(&topic) {
             Some(Fact::Instances(value)) => Known::Value(value),
             _ => self.unknown(&topic),
+        }
+    }
+
+    pub(crate) fn jwt_provider(&self, name: &str) -> Known<'_, Option<JwtProviderEntry>> {
+        let topic = Topic::JwtProvider(name.to_owned());
+        match self.facts.get(&topic) {
+            Some(Fact::JwtProvider(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
+    pub(crate) fn keys(&self, origin: &KeyOrigin) -> Option<&Keys> {
+        match self.facts.get(&Topic::Keys(origin.clone()))? {
+            Fact::Keys(value) => Some(value),
+            _ => None,
         }
     }
 

@@ -22,6 +22,7 @@ pub mod register;
 pub mod resolve;
 
 mod chain;
+mod jwks;
 mod knowledge;
 mod settling;
 mod translate;

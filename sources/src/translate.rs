@@ -7,6 +7,7 @@ pub(crate) mod endpoint;
 pub(crate) mod identity;
 pub(crate) mod inbound;
 pub(crate) mod intention;
+pub(crate) mod jwt;
 pub(crate) mod matcher;
 pub(crate) mod opaque;
 pub(crate) mod sidecar;

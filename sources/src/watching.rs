@@ -1,5 +1,6 @@
 //! Watching: one blocking query kept running for everything that is wanted.
 
+use crate::jwks;
 use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Knowledge, News, Origin, Topic};
 use crate::publish::{SourceMetrics, Task};
 use consul::agent::{AgentSelf, MeshGateway};
@@ -100,6 +101,14 @@ impl Watching {
             Topic::Instances(query) => {
                 let query = instances(client, query);
                 self.follow(topic, query, pacing, Fact::Instances)
+            }
+            Topic::JwtProvider(name) => {
+                let query = client.entry(name);
+                self.follow(topic, query, pacing, Fact::JwtProvider)
+            }
+            Topic::Keys(origin) => {
+                let (sender, metrics) = (self.sender.clone(), Arc::clone(&self.metrics));
+                Task::spawn(jwks::follow(origin.clone(), sender, metrics))
             }
         }
     }

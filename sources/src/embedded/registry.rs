@@ -109,6 +109,9 @@ impl Registry {
             Topic::Agent => Ok(Fact::Agent(Arc::new(self.agent()))),
             Topic::Chain(query) => Ok(Fact::Chain(Arc::new(self.chain(query)))),
             Topic::Instances(query) => Ok(Fact::Instances(Arc::new(self.instances(query)))),
+            // No intention here asks for a token.
+            Topic::JwtProvider(_) => Ok(Fact::JwtProvider(Arc::default())),
+            Topic::Keys(_) => Err("the embedded registry has no keys".to_owned()),
         }
     }
 

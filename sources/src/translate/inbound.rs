@@ -228,6 +228,7 @@ mod tests {
         let rules = Authorization {
             intentions: Vec::new(),
             default: Verdict::Deny,
+            providers: Vec::new(),
         };
         inbound(&registration, &proxy, &"web".into(), rules)
     }

@@ -6,12 +6,14 @@
 //! Intentions about a cluster peer are left out, allows and denials alike. A peer's certificates
 //! chain to no root that is trusted here, so nobody who could match them passes the handshake.
 
+use crate::translate::jwt::{Providers, requirements};
 use crate::translate::matcher;
 use consul::chain::HttpMatch;
 use consul::intention::{
     Action, HttpPermission, Intention as Written, Permission as WrittenPermission,
 };
 use meridian_model::intention::{Authorization, Decision, Intention, Permission, Source};
+use meridian_model::jwt::{JwtRequirement, KeySet};
 use meridian_model::{Rejection, RouteMatch, TrustDomain, Verdict};
 
 /// An authorization, and the intentions that it could not honour as written.
@@ -19,6 +21,7 @@ pub(crate) fn authorization(
     written: &[Written],
     trust_domain: &TrustDomain,
     default: Verdict,
+    providers: &Providers,
 ) -> (Authorization, Vec<Rejection>) {
     let mut rejected = Vec::new();
     let mut intentions = Vec::new();
@@ -27,16 +30,30 @@ pub(crate) fn authorization(
             rejected.push(refusal(one, "sources in cluster peers are not served"));
             continue;
         }
-        let decision = decision(one).unwrap_or_else(|reason| {
+        let (jwt, decision) = rule(one, providers).unwrap_or_else(|reason| {
             rejected.push(refusal(one, &format!("{reason}; it denies instead")));
-            Decision::Deny
+            (Vec::new(), Decision::Deny)
         });
         let source = source(one, trust_domain);
-        intentions.push(Intention { source, decision });
+        intentions.push(Intention {
+            source,
+            jwt,
+            decision,
+        });
+    }
+    let providers = providers.all();
+    for provider in &providers {
+        if let KeySet::Unavailable { reason } = &provider.keys {
+            rejected.push(Rejection {
+                resource: format!("jwt-provider {}", provider.name),
+                reason: format!("{reason}; its tokens are refused"),
+            });
+        }
     }
     let authorization = Authorization {
         intentions,
         default,
+        providers,
     };
     (authorization, rejected)
 }
@@ -69,7 +86,7 @@ fn source(one: &Written, trust_domain: &TrustDomain) -> Source {
     }
 }
 
-fn decision(one: &Written) -> Result<Decision, String> {
+fn rule(one: &Written, providers: &Providers) -> Result<(Vec<JwtRequirement>, Decision), String> {
     if !one.is_understood() {
         return Err("it has fields or actions that are not known here".to_owned());
     }
@@ -82,26 +99,22 @@ fn decision(one: &Written) -> Result<Decision, String> {
             one.source_type
         ));
     }
-    if one.jwt.is_some() {
-        return Err("it requires a JWT, which is not checked yet".to_owned());
-    }
-    match (one.action, one.permissions.as_slice()) {
+    let jwt = requirements(one.jwt.as_ref(), providers)?;
+    let decision = match (one.action, one.permissions.as_slice()) {
         (Some(Action::Allow), []) => Ok(Decision::Allow),
         (Some(Action::Deny), []) => Ok(Decision::Deny),
         (None, []) => Err("it has neither action nor permissions".to_owned()),
         (None, permissions) => permissions
             .iter()
-            .map(permission)
+            .map(|permission| self::permission(permission, providers))
             .collect::<Result<_, _>>()
             .map(Decision::Permissions),
         (Some(_), _) => Err("it has both action and permissions".to_owned()),
-    }
+    }?;
+    Ok((jwt, decision))
 }
 
-fn permission(written: &WrittenPermission) -> Result<Permission, String> {
-    if written.jwt.is_some() {
-        return Err("a permission requires a JWT, which is not checked yet".to_owned());
-    }
+fn permission(written: &WrittenPermission, providers: &Providers) -> Result<Permission, String> {
     let verdict = match written.action {
         Some(Action::Allow) => Verdict::Allow,
         Some(Action::Deny) => Verdict::Deny,
@@ -111,7 +124,11 @@ fn permission(written: &WrittenPermission) -> Result<Permission, String> {
         None => RouteMatch::default(),
         Some(http) => request_match(http)?,
     };
-    Ok(Permission { verdict, matches })
+    Ok(Permission {
+        verdict,
+        matches,
+        jwt: requirements(written.jwt.as_ref(), providers)?,
+    })
 }
 
 fn request_match(http: &HttpPermission) -> Result<RouteMatch, String> {
@@ -155,7 +172,13 @@ mod tests {
 
     fn translate(written: Value) -> (Authorization, Vec<Rejection>) {
         let written: Vec<Written> = serde_json::from_value(written).unwrap();
-        authorization(&written, &TrustDomain::new("td"), Verdict::Allow)
+        let providers = Providers::default();
+        authorization(
+            &written,
+            &TrustDomain::new("td"),
+            Verdict::Allow,
+            &providers,
+        )
     }
 
     fn web() -> SpiffeId {
@@ -194,8 +217,11 @@ mod tests {
             {"Action": "allow"},
         ]}]));
         assert_eq!(rejected, []);
-        let RuleOutcome::PerRequest { permissions, .. } = rules.decision(&web()) else {
+        let RuleOutcome::PerRequest { rule, .. } = rules.decision(&web()) else {
             panic!("{rules:?}")
+        };
+        let Decision::Permissions(permissions) = &rule.decision else {
+            panic!("{rule:?}")
         };
         assert_eq!(permissions[0].verdict, Verdict::Deny);
         assert_eq!(

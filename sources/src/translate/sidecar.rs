@@ -3,6 +3,7 @@
 use super::identity;
 use super::inbound::{self, inbound};
 use super::intention::authorization;
+use super::jwt;
 use super::upstream::{Caller, Upstream, listener_name, upstreams};
 use crate::chain::{Instances, needs};
 use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
@@ -42,6 +43,9 @@ impl Sidecar {
         let service = &proxy.destination_service_name;
         wanted.insert(Topic::Leaf(service.clone()));
         wanted.insert(Topic::Intentions(service.clone()));
+        if let Some(intentions) = knowledge.intentions(service) {
+            wanted.extend(jwt::wanted(intentions, knowledge));
+        }
         for upstream in upstreams(proxy).0 {
             if let Known::Value(chain) = knowledge.chain(&upstream.chain) {
                 let needs = needs(chain, &registration.datacenter);
@@ -55,18 +59,22 @@ impl Sidecar {
     /// What to publish; `None` while too little is known for a first generation.
     ///
     /// The first one waits for every upstream, so that a sidecar which is ready has all its
-    /// listeners. Later ones wait for nobody: an upstream that is not complete yet keeps its
+    /// listeners, and for every key that its intentions need, so that it refuses no good token. Later ones wait for nobody: an upstream that is not complete yet keeps its
     /// previous form, or is not there.
     pub(crate) fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
         let (registration, proxy) = self.registration(knowledge)?;
         let service = &proxy.destination_service_name;
         let intentions = knowledge.intentions(service)?;
         let default = self.default.or_else(|| default_verdict(knowledge))?;
+        let (providers, waits) = jwt::providers(intentions, knowledge);
+        if waits && previous.generation == 0 {
+            return None;
+        }
         let mut contents = Contents::default();
         let identity = identity::known(knowledge, service, previous, &mut contents)?;
         let trust_domain = identity.spiffe.trust_domain();
 
-        let (rules, rejected) = authorization(intentions, trust_domain, default);
+        let (rules, rejected) = authorization(intentions, trust_domain, default, &providers);
         contents.rejected.extend(rejected);
         match inbound(registration, proxy, &identity.name, rules) {
             Ok(inbound) => contents.absorb(inbound),

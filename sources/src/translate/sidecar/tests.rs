@@ -58,7 +58,7 @@ impl World {
                 continue;
             }
             let fact = match &topic {
-                Topic::Registration(_) => continue,
+                Topic::Registration(_) | Topic::JwtProvider(_) | Topic::Keys(_) => continue,
                 Topic::Roots => Fact::Roots(Arc::new(self.ca.roots())),
                 Topic::Leaf(service) => Fact::Leaf(Arc::new(self.ca.leaf(service).unwrap())),
                 Topic::Intentions(_) => Fact::Intentions(Arc::default()),
