@@ -79,11 +79,13 @@ pub(crate) fn rules(callers: &[(&str, Decision)], default: Verdict) -> Authoriza
             namespace: None,
             service: Some((*service).to_owned()),
         },
+        jwt: Vec::new(),
         decision: decision.clone(),
     };
     Authorization {
         intentions: callers.iter().map(intention).collect(),
         default,
+        providers: Vec::new(),
     }
 }
 

@@ -185,6 +185,7 @@ async fn permissions_decide_request_by_request() {
             path: PathMatch::Prefix("/public".into()),
             ..RouteMatch::default()
         },
+        jwt: Vec::new(),
     };
     let decision = Decision::Permissions(vec![permission]);
     let rules = rules(&[("web", decision)], Verdict::Deny);
