@@ -18,6 +18,9 @@ mod identity;
 /// What intentions do to new and open connections and to requests.
 mod intentions;
 
+/// Tokens that intentions ask for, and the keys behind them.
+mod jwt;
+
 /// A sidecar follows its registration.
 mod registration;
 
