@@ -8,7 +8,7 @@ use crate::downstream::{Connection, Wire};
 use crate::listener::DrainWatch;
 use crate::proxy::Shared;
 use crate::relay::{End, Outcome, Reset, relay};
-use crate::resilience::Outcome as Health;
+use crate::resilience::{Outcome as Health, Permit};
 use crate::tables::{App, ClusterState, TcpApp, draw};
 use crate::tls::HandshakeFailure;
 use crate::upstream::{DialError, UpstreamIo, dial};
@@ -62,6 +62,7 @@ pub(crate) async fn serve(
             return close_in_good_order(stream).await;
         }
     };
+    let (upstream, _permit) = upstream;
     let _open = cluster.metrics.connected();
     let idle = app.service.idle_timeout;
     let outcome = relay(stream, upstream, idle, connection.closed(), &*app.metrics).await;
@@ -73,7 +74,11 @@ async fn connect(
     cluster: &Arc<ClusterState>,
     connection: &Connection<App>,
     story: &mut Story<'_>,
-) -> Result<UpstreamIo, &'static str> {
+) -> Result<(UpstreamIo, Permit), &'static str> {
+    let Some(permit) = cluster.breaker.try_connection() else {
+        cluster.metrics.failed(TryError::Overflow, Duration::ZERO);
+        return Err("overflow");
+    };
     let client = connection.peer_address.map(|address| address.ip());
     let mut reason = "no_healthy_upstream";
     let mut tried = Vec::new();
@@ -92,7 +97,7 @@ async fn connect(
                     cluster.metrics.handshake(TlsResult::Ok);
                 }
                 cluster.report(&picked, Health::Success, now);
-                return Ok(upstream);
+                return Ok((upstream, permit));
             }
             Err(error) => {
                 let (error_class, word) = classify(&error);

@@ -176,7 +176,7 @@ pub enum ClientTrust {
     Mesh,
 }
 
-/// How request paths are normalized (`mesh` entry, `HTTP.Incoming.RequestNormalization`).
+/// How requests are brought into one form (`mesh` entry, `HTTP.Incoming.RequestNormalization`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathNormalization {
     /// RFC 3986 dot segments, `\` as `/`, unreserved characters decoded.
@@ -185,6 +185,8 @@ pub struct PathNormalization {
     pub merge_slashes: bool,
     /// What is done about `%2F` and `%5C`.
     pub escaped_slashes: EscapedSlashes,
+    /// What is done about header names with `_`.
+    pub underscores: HeaderUnderscores,
 }
 
 impl PathNormalization {
@@ -193,6 +195,7 @@ impl PathNormalization {
         enabled: true,
         merge_slashes: true,
         escaped_slashes: EscapedSlashes::Reject,
+        underscores: HeaderUnderscores::Allow,
     };
 
     /// What Consul configures for inbound mesh listeners by default.
@@ -200,6 +203,7 @@ impl PathNormalization {
         enabled: true,
         merge_slashes: false,
         escaped_slashes: EscapedSlashes::Keep,
+        underscores: HeaderUnderscores::Allow,
     };
 
     /// The local application's own request: forwarded as written.
@@ -207,6 +211,7 @@ impl PathNormalization {
         enabled: false,
         merge_slashes: false,
         escaped_slashes: EscapedSlashes::Keep,
+        underscores: HeaderUnderscores::Allow,
     };
 }
 
@@ -221,6 +226,18 @@ pub enum EscapedSlashes {
     UnescapeAndRedirect,
     /// `UNESCAPE_AND_FORWARD`.
     UnescapeAndForward,
+}
+
+/// `HeadersWithUnderscoresAction` of the `mesh` entry. Applications that read headers from
+/// variables, as CGI does, take `_` for `-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderUnderscores {
+    /// `ALLOW`.
+    Allow,
+    /// `REJECT_REQUEST`: 400.
+    Reject,
+    /// `DROP_HEADER`: the header is taken away before anything looks at it.
+    Drop,
 }
 
 /// Caps on what one listener's clients may take.

@@ -1,6 +1,7 @@
 //! Vectors of recorded bypasses, and properties over random paths.
 
 use super::*;
+use meridian_model::listener::HeaderUnderscores;
 
 fn changed(text: &str) -> Normalized {
     Normalized::Changed(text.to_owned())
@@ -80,6 +81,7 @@ fn escaped_slashes_are_treated_as_told() {
         enabled: true,
         merge_slashes: false,
         escaped_slashes,
+        underscores: HeaderUnderscores::Allow,
     };
     let redirect = |text: &str| Normalized::Redirect(text.to_owned());
     let cases = [
@@ -163,6 +165,7 @@ fn all_rules() -> impl Iterator<Item = PathNormalization> {
             enabled: true,
             merge_slashes,
             escaped_slashes,
+            underscores: HeaderUnderscores::Allow,
         })
     })
 }

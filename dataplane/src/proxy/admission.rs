@@ -15,9 +15,9 @@ use crate::route::{
 };
 use crate::tables::{Action, App, HttpApp};
 use http::header::EXPECT;
-use http::{Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 use meridian_model::Verdict;
-use meridian_model::listener::ClientTrust;
+use meridian_model::listener::{ClientTrust, HeaderUnderscores};
 use meridian_model::route::Destination;
 use meridian_telemetry::metrics::{Layer, RejectReason};
 use pingora_core::protocols::http::server::Session as ServerSession;
@@ -78,6 +78,7 @@ pub(crate) fn admit(
         if app.service.trust == ClientTrust::Edge {
             strip_headers(&shared.edge_headers, session.req_header_mut());
         }
+        treat_underscores(session.req_header_mut(), app)?;
         normalize_target(session.req_header_mut(), app)
     });
     match admitted {
@@ -116,6 +117,23 @@ fn check_protocol(head: &RequestHeader, connection: &Connection<App>) -> Result<
     let meets = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if !head.headers.get_all(EXPECT).iter().all(meets) {
         return Err(Failure::BadExpectation);
+    }
+    Ok(())
+}
+
+/// Header names with `_` may be another header's in disguise.
+fn treat_underscores(head: &mut RequestHeader, app: &HttpApp) -> Result<(), Failure> {
+    let action = app.service.normalization.underscores;
+    if action == HeaderUnderscores::Allow {
+        return Ok(());
+    }
+    let disguised = |name: &&HeaderName| name.as_str().contains('_');
+    let names: Vec<_> = head.headers.keys().filter(disguised).cloned().collect();
+    if action == HeaderUnderscores::Reject && !names.is_empty() {
+        return Err(Failure::BadRequest("a header name has an underscore"));
+    }
+    for name in names {
+        head.remove_header(&name);
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ pub(super) fn connect_failure(error: &ConnectError) -> (Failure, TryError) {
             (failure, classify(dial).0)
         }
         ConnectError::Http2(_) => (Failure::ConnectFailed, TryError::Protocol),
+        ConnectError::Overflow => (Failure::Overflow, TryError::Overflow),
     }
 }
 
@@ -42,6 +43,7 @@ pub(super) fn is_upstreams_fault(failure: Failure) -> bool {
             | Failure::ResponseCut
             | Failure::BadResponse
             | Failure::Timeout
+            | Failure::IdleTimeout
             | Failure::TryTimeout
     )
 }
@@ -54,7 +56,7 @@ pub(super) fn try_error(failure: Failure) -> Option<TryError> {
             Some(TryError::Reset)
         }
         Failure::BadResponse => Some(TryError::Protocol),
-        Failure::Timeout | Failure::TryTimeout => Some(TryError::Timeout),
+        Failure::Timeout | Failure::IdleTimeout | Failure::TryTimeout => Some(TryError::Timeout),
         Failure::ClientGone | Failure::Revoked => Some(TryError::Cancelled),
         _ => None,
     }

@@ -272,7 +272,8 @@ async fn in_time<T>(
 async fn time_is_up(clock: &mut Clock, permission: &Permission<'_>) -> Failure {
     loop {
         match clock.ring().await {
-            Ring::Request | Ring::Idle => return Failure::Timeout,
+            Ring::Request => return Failure::Timeout,
+            Ring::Idle => return Failure::IdleTimeout,
             Ring::Try => return Failure::TryTimeout,
             Ring::Look if permission.is_revoked() => return Failure::Revoked,
             Ring::Look => {}

@@ -5,6 +5,16 @@
 use crate::downstream::Violation;
 use http::StatusCode;
 
+/// Envoy's words for an upstream that gave no response.
+macro_rules! before_headers {
+    ($reason:literal) => {
+        concat!(
+            "upstream connect error or disconnect/reset before headers. reset reason: ",
+            $reason
+        )
+    };
+}
+
 /// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -46,6 +56,8 @@ pub(crate) enum Failure {
     BadResponse,
     /// The request's time is up.
     Timeout,
+    /// Nothing moved for too long.
+    IdleTimeout,
     /// A try's time is up.
     TryTimeout,
     /// The response broke off in the middle.
@@ -78,7 +90,7 @@ impl Failure {
             | Self::UpstreamReset
             | Self::StreamRefused
             | Self::ResponseCut => 503,
-            Self::Timeout | Self::TryTimeout => 504,
+            Self::Timeout | Self::IdleTimeout | Self::TryTimeout => 504,
         };
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -105,6 +117,7 @@ impl Failure {
             Self::StreamRefused => "stream_refused",
             Self::BadResponse => "bad_response",
             Self::Timeout => "timeout",
+            Self::IdleTimeout => "idle_timeout",
             Self::TryTimeout => "try_timeout",
             Self::ResponseCut => "response_cut",
             Self::ClientGone => "client_gone",
@@ -134,10 +147,32 @@ impl Failure {
             Self::StreamRefused => "upstream refused the request",
             Self::BadResponse => "upstream's response is malformed",
             Self::Timeout => "upstream request timed out",
+            Self::IdleTimeout => "nothing moved for too long",
             Self::TryTimeout => "upstream did not answer in time",
             Self::ResponseCut => "upstream's response broke off",
             Self::ClientGone => "client closed the request",
         }
+    }
+
+    /// What a mesh peer, which knows Envoy, is told instead: status and text. `None` where
+    /// Envoy has no such answer.
+    pub(crate) fn as_envoy(self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            Self::Denied | Self::Revoked => (403, "RBAC: access denied"),
+            Self::NoRoute | Self::MethodNotAllowed => (404, ""),
+            Self::NoHealthyUpstream => (503, "no healthy upstream"),
+            Self::Timeout | Self::TryTimeout => (504, "upstream request timeout"),
+            Self::IdleTimeout => (504, "stream timeout"),
+            Self::Overflow => (503, before_headers!("overflow")),
+            Self::ConnectFailed | Self::PeerUnverified => {
+                (503, before_headers!("remote connection failure"))
+            }
+            Self::ConnectTimeout => (503, before_headers!("connection timeout")),
+            Self::UpstreamReset => (503, before_headers!("connection termination")),
+            Self::StreamRefused => (503, before_headers!("remote refused stream reset")),
+            Self::BadResponse => (502, before_headers!("protocol error")),
+            _ => return None,
+        })
     }
 
     /// The gRPC status that says the same (gRPC's HTTP mapping, refined where we know more).
@@ -150,7 +185,7 @@ impl Failure {
             | Self::TooManyHeaders
             | Self::BadExpectation
             | Self::MethodRefused => 13,
-            Self::Timeout | Self::TryTimeout => 4,
+            Self::Timeout | Self::IdleTimeout | Self::TryTimeout => 4,
             Self::Denied | Self::Revoked => 7,
             Self::NoRoute | Self::MethodNotAllowed | Self::Unroutable(_) => 12,
             Self::Overflow

@@ -3,7 +3,7 @@
 use super::admission::Admitted;
 use super::blame::{connect_failure, failure_of, is_upstreams_fault, retry_reason, try_error};
 use super::connection::{Fate, Permission, answer, certificate_element};
-use super::deadline::Clock;
+use super::deadline::{Clock, Ring};
 use super::exchange::{Exchange, Outcome};
 use super::failure::Failure;
 use super::heads::{self, RequestShape, ResponseShape};
@@ -164,6 +164,9 @@ impl Journey<'_> {
         let context = record.try_context().map(|(context, _)| context);
         let _active = picked.member.begin();
         let _open = self.cluster.metrics.begin_try();
+        let per_try = self.admitted.action.model.timeouts.per_try;
+        self.clock
+            .limit_head(per_try.map(|limit| Deadline::now() + limit));
         let mut reused = false;
         let (outcome, status) = match self.connect(&picked).await {
             Ok(upstream) => {
@@ -224,9 +227,13 @@ impl Journey<'_> {
             Arc::clone(&picked.profile),
             Arc::clone(&picked.member),
             self.cluster.model.idle_timeout,
+            Arc::clone(&self.cluster.breaker),
         );
         let limit = self.cluster.model.connect_timeout;
-        let result = pool::connect(&key, limit, &self.cluster.metrics).await;
+        let result = tokio::select! {
+            result = pool::connect(&key, limit, &self.cluster.metrics) => result,
+            failure = out_of_time(&mut self.clock) => return Err((failure, TryError::Timeout)),
+        };
         match result {
             Ok(session) => {
                 if picked.profile.is_tls() && !session.is_reused() {
@@ -280,9 +287,6 @@ impl Journey<'_> {
                 let _ = head.insert_header(meridian_telemetry::trace::TRACESTATE, value);
             }
         }
-        let per_try = self.admitted.action.model.timeouts.per_try;
-        self.clock
-            .limit_head(per_try.map(|limit| Deadline::now() + limit));
         let permission = Permission::new(self.scene.connection);
         let edge = self.scene.app.service.trust == ClientTrust::Edge;
         let exchange = Exchange {
@@ -379,6 +383,18 @@ async fn refuse(
         mesh: scene.app.service.trust == ClientTrust::Mesh,
     };
     answer(session, cause, record).await
+}
+
+/// Waits until a request without a connection may wait no longer, and says why.
+async fn out_of_time(clock: &mut Clock) -> Failure {
+    loop {
+        match clock.ring().await {
+            Ring::Request => return Failure::Timeout,
+            Ring::Try => return Failure::TryTimeout,
+            Ring::Idle => return Failure::IdleTimeout,
+            Ring::Look => {}
+        }
+    }
 }
 
 /// An HTTP/2 upstream's interim responses can't be seen, so an HTTP/1.1 client

@@ -11,6 +11,11 @@ use pingora_http::{RequestHeader, ResponseHeader};
 /// Header that carries the request's ID, in and out.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Tells a client that a circuit limit, and not the upstream, refused its request.
+const OVERLOADED: HeaderName = HeaderName::from_static("x-meridian-overloaded");
+/// The same in Envoy's words.
+const ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
 /// A response of our own.
 pub(crate) struct Reply<'a> {
     /// What happened.
@@ -55,17 +60,30 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
             failure, detail, ..
         } if grpc => grpc_status(*failure, *detail)?,
         Cause::Failure {
-            failure: failure @ (Failure::Denied | Failure::Revoked),
-            mesh: true,
-            ..
-        } => denied(*failure)?,
-        Cause::Failure {
             failure,
             detail,
             allow,
-            ..
-        } => problem(*failure, *detail, *allow, reply.request_id)?,
+            mesh,
+        } => match failure.as_envoy().filter(|_| *mesh) {
+            Some((status, text)) => plain(status, text)?,
+            None => problem(*failure, *detail, *allow, reply.request_id)?,
+        },
     };
+    if let Cause::Failure {
+        failure: Failure::Overflow | Failure::NoHealthyUpstream,
+        ..
+    } = &reply.cause
+    {
+        head.insert_header(RETRY_AFTER, "1")?;
+    }
+    if let Cause::Failure {
+        failure: Failure::Overflow,
+        mesh,
+        ..
+    } = &reply.cause
+    {
+        head.insert_header(if *mesh { ENVOY_OVERLOADED } else { OVERLOADED }, "true")?;
+    }
     head.insert_header(REQUEST_ID, reply.request_id.clone())?;
     let status = head.status;
     let end = body.is_empty() || head_only;
@@ -114,12 +132,13 @@ fn grpc_status(failure: Failure, detail: Option<&str>) -> Result<(ResponseHeader
 }
 
 /// Mesh clients know Envoy's words.
-fn denied(failure: Failure) -> Result<(ResponseHeader, Bytes)> {
-    const BODY: &[u8] = b"RBAC: access denied";
-    let mut head = ResponseHeader::build(failure.status(), Some(4))?;
-    head.insert_header(CONTENT_TYPE, "text/plain")?;
-    head.insert_header(CONTENT_LENGTH, BODY.len())?;
-    Ok((head, Bytes::from_static(BODY)))
+fn plain(status: u16, text: &'static str) -> Result<(ResponseHeader, Bytes)> {
+    let mut head = ResponseHeader::build(status, Some(4))?;
+    if !text.is_empty() {
+        head.insert_header(CONTENT_TYPE, "text/plain")?;
+    }
+    head.insert_header(CONTENT_LENGTH, text.len())?;
+    Ok((head, Bytes::from_static(text.as_bytes())))
 }
 
 fn problem(
@@ -145,9 +164,6 @@ fn problem(
     head.insert_header(CONTENT_LENGTH, body.len())?;
     if let Some(allow) = allow {
         head.insert_header(ALLOW, allow)?;
-    }
-    if matches!(failure, Failure::Overflow | Failure::NoHealthyUpstream) {
-        head.insert_header(RETRY_AFTER, "1")?;
     }
     Ok((head, body))
 }
@@ -193,9 +209,21 @@ mod tests {
     }
 
     #[test]
-    fn mesh_denials_use_envoys_words() {
-        let (head, body) = denied(Failure::Denied).unwrap();
-        assert_eq!(head.status, 403);
-        assert_eq!(body, "RBAC: access denied");
+    fn mesh_clients_read_envoys_words() {
+        let (status, text) = Failure::Denied.as_envoy().unwrap();
+        let (head, body) = plain(status, text).unwrap();
+        assert_eq!(
+            (head.status.as_u16(), &*body),
+            (403, &b"RBAC: access denied"[..])
+        );
+        assert_eq!(head.headers[CONTENT_TYPE], "text/plain");
+        let (head, body) = plain(404, "").unwrap();
+        assert!(body.is_empty());
+        assert_eq!(head.headers[CONTENT_LENGTH], "0");
+        assert_eq!(
+            Failure::Unroutable(500).as_envoy(),
+            None,
+            "it has a reason to give"
+        );
     }
 }

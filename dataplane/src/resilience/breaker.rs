@@ -6,6 +6,7 @@
 use meridian_model::policy::CircuitLimits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 /// Counts what a cluster holds, and refuses more than its limits.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub struct Breaker {
     pending: Gauge,
     requests: Gauge,
     retries: Gauge,
+    freed: Notify,
 }
 
 /// What is capped.
@@ -55,6 +57,7 @@ impl Breaker {
             pending: Gauge::default(),
             requests: Gauge::default(),
             retries: Gauge::default(),
+            freed: Notify::new(),
         };
         breaker.set_limits(limits);
         Arc::new(breaker)
@@ -77,6 +80,11 @@ impl Breaker {
         self.permit(Resource::Connection)
     }
 
+    /// Wakes up when a connection became idle or was closed: who waits looks again.
+    pub fn freed(&self) -> &Notify {
+        &self.freed
+    }
+
     /// Leave to wait for a connection.
     pub fn try_pending(self: &Arc<Self>) -> Option<Permit> {
         self.permit(Resource::Pending)
@@ -95,6 +103,12 @@ impl Breaker {
         let budget = (requests / RETRY_SHARE).max(MIN_RETRIES);
         self.retries.limit.store(budget, Ordering::Relaxed);
         self.permit(Resource::Retry)
+    }
+
+    /// Whether no further connection may be opened.
+    pub fn is_full(&self) -> bool {
+        let connections = self.usage(Resource::Connection);
+        connections.used >= connections.limit
     }
 
     /// How much of a resource is in use.
@@ -127,7 +141,11 @@ impl Breaker {
 impl Drop for Permit {
     fn drop(&mut self) {
         let gauge = self.breaker.gauge(self.resource);
-        gauge.used.fetch_sub(1, Ordering::Relaxed);
+        // In one order with the wake-up, so that nobody who waits misses it.
+        gauge.used.fetch_sub(1, Ordering::SeqCst);
+        if self.resource == Resource::Connection {
+            self.breaker.freed.notify_waiters();
+        }
     }
 }
 
@@ -138,7 +156,7 @@ const DEFAULT_LIMIT: u32 = 1024;
 const RETRY_SHARE: u32 = 5;
 const MIN_RETRIES: u32 = 3;
 
-/// The counters guard no other memory, so relaxed order is enough.
+/// The counters guard no other memory: only what a waiter looks at is ordered.
 #[derive(Debug, Default)]
 struct Gauge {
     used: AtomicU32,
@@ -152,7 +170,7 @@ impl Gauge {
         let one_more = |used: u32| (used < limit).then(|| used + 1);
         let taken = self
             .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more)
             .is_ok();
         if !taken {
             self.refused.fetch_add(1, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use super::io::is_quiet;
 use super::profile::TransportProfile;
 use super::session::Session;
 use crate::balance::Member;
+use crate::resilience::{Breaker, Permit, Resource};
 use meridian_model::{EndpointAddress, UpstreamProtocol};
 use meridian_telemetry::metrics::{ClusterMetrics, Open};
 use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
@@ -17,6 +18,7 @@ use pingora_error::Error;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -45,6 +47,7 @@ pub(crate) struct PoolKey {
     profile: Arc<TransportProfile>,
     member: Arc<Member>,
     idle_timeout: Duration,
+    breaker: Arc<Breaker>,
 }
 
 impl PoolKey {
@@ -52,11 +55,13 @@ impl PoolKey {
         profile: Arc<TransportProfile>,
         member: Arc<Member>,
         idle_timeout: Duration,
+        breaker: Arc<Breaker>,
     ) -> Self {
         Self {
             profile,
             member,
             idle_timeout,
+            breaker,
         }
     }
 
@@ -89,6 +94,9 @@ pub(crate) enum ConnectError {
     /// One was made, and its HTTP/2 preface failed.
     #[error("HTTP/2 handshake failed")]
     Http2(#[source] Box<Error>),
+    /// The cluster has no room for another connection, or for another that waits for one.
+    #[error("the cluster's connections are used up")]
+    Overflow,
 }
 
 /// Finds or makes a connection, and a stream on it. New connections are
@@ -112,14 +120,17 @@ pub(crate) struct Origin {
     share: f32,
     /// Counts it as open.
     _open: Open,
+    /// Counts it against the cluster's limit.
+    _permit: Option<Permit>,
 }
 
 impl Origin {
-    fn new(profile: &Arc<TransportProfile>, metrics: &Arc<ClusterMetrics>) -> Self {
+    fn new(key: &PoolKey, metrics: &Arc<ClusterMetrics>, permit: Option<Permit>) -> Self {
         Self {
-            profile: Arc::clone(profile),
+            profile: Arc::clone(&key.profile),
             share: fastrand::f32(),
             _open: metrics.connected(),
+            _permit: permit,
         }
     }
 
@@ -134,27 +145,43 @@ pub(crate) fn give_back(key: PoolKey, origin: Origin, stream: Stream) {
     if key.idle_timeout.is_zero() || !origin.may_carry(now) {
         return;
     }
-    POOL.with_borrow_mut(|pool| {
-        let idle = pool.http1.entry(key).or_default();
-        if idle.len() >= IDLE_PER_KEY {
-            idle.remove(0);
+    let breaker = Arc::clone(&key.breaker);
+    let surplus = POOL.with_borrow_mut(|pool| {
+        // Whoever waits on another worker, or for another endpoint, can't use this one.
+        let others_wait = breaker.is_full() && breaker.usage(Resource::Pending).used > 0;
+        if others_wait && !pool.is_awaited(&key) {
+            return Some(origin);
         }
+        let idle = pool.http1.entry(key).or_default();
+        let oldest = (idle.len() >= IDLE_PER_KEY).then(|| idle.remove(0).origin);
         idle.push(Idle {
             stream,
             origin,
             since: now,
         });
+        oldest
     });
+    drop(surplus);
+    breaker.freed().notify_waiters();
 }
 
 /// Looks through the calling worker's pool, for as long as the worker lives.
 pub(crate) async fn sweep_forever() {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
-        ticks.tick().await;
-        POOL.with_borrow_mut(|pool| pool.sweep(Instant::now()));
+        let mut wanted = pin!(WANTED.notified());
+        // From here on no call is missed.
+        wanted.as_mut().enable();
+        POOL.with_borrow_mut(Pool::give_up_wanted);
+        tokio::select! {
+            _ = ticks.tick() => POOL.with_borrow_mut(|pool| pool.sweep(Instant::now())),
+            () = wanted => {}
+        }
     }
 }
+
+/// Asks all workers to give up idle connections of clusters whose limit others wait for.
+static WANTED: Notify = Notify::const_new();
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
@@ -164,6 +191,8 @@ thread_local! {
 struct Pool {
     http1: HashMap<PoolKey, Vec<Idle>>,
     http2: HashMap<PoolKey, Shared>,
+    /// How many requests of this worker wait for an HTTP/1.1 connection.
+    awaited: HashMap<PoolKey, usize>,
 }
 
 struct Idle {
@@ -192,17 +221,78 @@ async fn connect_http1(
     limit: Duration,
     metrics: &Arc<ClusterMetrics>,
 ) -> Result<Session, ConnectError> {
-    let (stream, origin, reused): (Stream, _, _) =
-        match POOL.with_borrow_mut(|pool| pool.take_idle(key, Instant::now())) {
-            Some(idle) => (idle.stream, idle.origin, true),
-            None => {
-                let io = dial(key.address(), &key.profile, limit).await?;
-                let origin = Origin::new(&key.profile, metrics);
-                (Box::new(io.unwaiting()), origin, false)
+    let idle = POOL.with_borrow_mut(|pool| pool.take_idle(key, Instant::now()));
+    let (stream, origin, reused): (Stream, _, _) = match idle {
+        Some(idle) => (idle.stream, idle.origin, true),
+        None => {
+            // As Envoy counts: a request also waits while its connection is being made.
+            let _pending = key.breaker.try_pending().ok_or(ConnectError::Overflow)?;
+            match connection_or_leave(key).await {
+                Turn::Reuse(idle) => (idle.stream, idle.origin, true),
+                Turn::Dial(permit) => {
+                    let io = dial(key.address(), &key.profile, limit).await?;
+                    let origin = Origin::new(key, metrics, Some(permit));
+                    (Box::new(io.unwaiting()), origin, false)
+                }
             }
-        };
+        }
+    };
     let session = Http1::new(stream);
     Ok(Session::http1(key.clone(), origin, session, reused))
+}
+
+/// What a request without a connection gets in its turn.
+enum Turn {
+    Reuse(Idle),
+    Dial(Permit),
+}
+
+/// Waits until a connection is idle, or another may be made. The caller's own
+/// deadline ends the wait.
+async fn connection_or_leave(key: &PoolKey) -> Turn {
+    if let Some(permit) = key.breaker.try_connection() {
+        return Turn::Dial(permit);
+    }
+    let _awaiting = Awaiting::new(key);
+    loop {
+        let mut freed = pin!(key.breaker.freed().notified());
+        // From here on no wake-up is missed.
+        freed.as_mut().enable();
+        let idle = POOL.with_borrow_mut(|pool| pool.take_idle(key, Instant::now()));
+        if let Some(idle) = idle {
+            return Turn::Reuse(idle);
+        }
+        if let Some(permit) = key.breaker.try_connection() {
+            return Turn::Dial(permit);
+        }
+        WANTED.notify_waiters();
+        freed.await;
+    }
+}
+
+/// Counts a request that waits for a connection of one key.
+struct Awaiting<'a> {
+    key: &'a PoolKey,
+}
+
+impl<'a> Awaiting<'a> {
+    fn new(key: &'a PoolKey) -> Self {
+        POOL.with_borrow_mut(|pool| *pool.awaited.entry(key.clone()).or_default() += 1);
+        Self { key }
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        POOL.with_borrow_mut(|pool| {
+            if let Some(count) = pool.awaited.get_mut(self.key) {
+                *count -= 1;
+                if *count == 0 {
+                    pool.awaited.remove(self.key);
+                }
+            }
+        });
+    }
 }
 
 async fn connect_http2(
@@ -230,6 +320,8 @@ async fn connect_http2(
                 }
             }
             Next::Dial(turn) => {
+                let _pending = key.breaker.try_pending().ok_or(ConnectError::Overflow)?;
+                let permit = leave_for_http2(key)?;
                 let connection = dial_http2(key, deadline, limit).await?;
                 let stream = connection
                     .spawn_stream()
@@ -237,7 +329,7 @@ async fn connect_http2(
                     .map_err(ConnectError::Http2)?;
                 let kept = Multiplexed {
                     connection,
-                    origin: Origin::new(&key.profile, metrics),
+                    origin: Origin::new(key, metrics, permit),
                     last_used: Instant::now(),
                 };
                 POOL.with_borrow_mut(|pool| {
@@ -250,6 +342,20 @@ async fn connect_http2(
                 }
             }
         }
+    }
+}
+
+/// Leave for another connection. The first of an endpoint needs none, on each worker: the
+/// requests of one worker cannot use a connection of another (Envoy does the same).
+fn leave_for_http2(key: &PoolKey) -> Result<Option<Permit>, ConnectError> {
+    let permit = key.breaker.try_connection();
+    let is_first = POOL.with_borrow(|pool| {
+        let shared = pool.http2.get(key);
+        shared.is_none_or(|shared| shared.connections.is_empty())
+    });
+    match permit {
+        None if !is_first => Err(ConnectError::Overflow),
+        permit => Ok(permit),
     }
 }
 
@@ -304,6 +410,23 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Whether a request of this worker waits for a connection of this key.
+    fn is_awaited(&self, key: &PoolKey) -> bool {
+        self.awaited.contains_key(key)
+    }
+
+    /// Closes idle connections that hold back others of their cluster: one for
+    /// each request that waits.
+    fn give_up_wanted(&mut self) {
+        self.http1.retain(|key, idle| {
+            let waiting = key.breaker.usage(Resource::Pending).used as usize;
+            if waiting > 0 && !self.awaited.contains_key(key) && key.breaker.is_full() {
+                idle.drain(..waiting.min(idle.len()));
+            }
+            !idle.is_empty()
+        });
     }
 
     fn shared(&mut self, key: &PoolKey, now: Instant) -> Next {
