@@ -92,11 +92,17 @@ scenarios: setup build ## black-box scenarios against meshd and gateway
 	MESHD_BIN="$(TARGET_DIR)/debug/meshd" GATEWAY_BIN="$(TARGET_DIR)/debug/gateway" \
 		"$(SCENARIOS)/run" --proxy meshd $(SCENARIO_NAMES)
 
+# The smoke run shows that each case still works, with the programs that the
+# tests use; its figures mean nothing, so it needs no release build.
+BENCH_PROFILE := $(if $(SMOKE),dev,release)
+BENCH_FOLDER := $(if $(SMOKE),debug,release)
+
 .PHONY: bench
-bench: ## micro-benchmarks, release profile
+bench: ## against Envoy, nginx and HAProxy (CASE=mesh-http for one, SMOKE=1 for two minutes)
 	$(call step,benchmarks)
-	@tests/tools/setup.sh --build
-	@$(CARGO) bench --package meridian-bench
+	@tests/tools/setup.sh --bench
+	@$(CARGO) build --profile $(BENCH_PROFILE) --workspace --bins
+	@$(TOOLS) && "$(TARGET_DIR)/$(BENCH_FOLDER)/bench" $(if $(SMOKE),--smoke) $(CASE)
 
 # Not part of `test`: cargo-deny is a download of its own. The integration test
 # `tidy` holds the licences and the pins to what deny.toml says.

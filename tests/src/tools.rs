@@ -48,12 +48,13 @@ fn peer(variable: &str) -> PathBuf {
         )
 }
 
-/// `target/debug`, from `target/debug/deps/it-0123456789abcdef`.
+/// `target/debug`, from `target/debug/deps/it-0123456789abcdef` or `target/debug/bench`.
 fn profile_directory() -> PathBuf {
-    let program = env::current_exe().expect("the path of this test binary");
+    let program = env::current_exe().expect("the path of this program");
     program
         .ancestors()
-        .nth(2)
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
         .map(Path::to_path_buf)
-        .expect("a test binary lies two levels below the profile's directory")
+        .expect("a program lies in the profile's directory, or in `deps` below it")
 }

@@ -6,6 +6,7 @@
 #   tests/tools/setup.sh --env    the same, then print `export NAME=VALUE` lines:
 #                                 eval "$(tests/tools/setup.sh --env)"
 #   tests/tools/setup.sh --build  only what building needs: packages and Rust
+#   tests/tools/setup.sh --bench  everything, and the peers and load generators of bench/
 #
 # Idempotent, and fast when nothing is missing. CONSUL_BIN and ENVOY_BIN, when
 # set, are taken instead of what the script would choose.
@@ -28,6 +29,7 @@ readonly packages=(
     ip=iproute2 setpriv=util-linux openssl=openssl curl=curl unzip=unzip
     python3=python3 pip3=python3-pip
 )
+readonly bench_packages=(nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -38,10 +40,12 @@ fail() {
     exit 1
 }
 
+# Installs what of program=package is missing.
 system_packages() {
     local entry missing=()
-    for entry in "${packages[@]}"; do
-        command -v "${entry%%=*}" >/dev/null || missing+=("${entry#*=}")
+    for entry in "$@"; do
+        # Debian keeps servers where only root's PATH leads.
+        PATH=$PATH:/usr/sbin command -v "${entry%%=*}" >/dev/null || missing+=("${entry#*=}")
     done
     ((${#missing[@]} == 0)) && return
     local install="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
@@ -126,8 +130,9 @@ write_env_file() {
 }
 
 main() {
-    case ${1:-} in '' | --env | --build) ;; *) fail "unknown option $1" "see the head of $0" ;; esac
-    system_packages
+    case ${1:-} in '' | --env | --build | --bench) ;; *) fail "unknown option $1" "see the head of $0" ;; esac
+    system_packages "${packages[@]}"
+    [[ ${1:-} != --bench ]] || system_packages "${bench_packages[@]}"
     rust_toolchain
     [[ ${1:-} != --build ]] || return 0
     find_consul

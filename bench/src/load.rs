@@ -1,0 +1,150 @@
+//! Load on one address, and what became of it.
+
+mod handshakes;
+mod open;
+mod streams;
+mod wrk;
+
+use std::time::Duration;
+
+use meridian_tests::world::World;
+
+use crate::account::Tree;
+use crate::turns::{Measure, Sample};
+
+/// How requests are sent.
+#[derive(Debug, Clone)]
+pub(crate) enum Load {
+    /// wrk: every connection sends its next request when it has the reply.
+    Closed {
+        /// `http` or `https`.
+        scheme: &'static str,
+        /// Connections.
+        connections: usize,
+        /// Path.
+        path: &'static str,
+    },
+    /// h2load: the same with streams; over TLS where the URL says so.
+    Streams {
+        /// Connections.
+        connections: usize,
+        /// Concurrent streams on each.
+        streams: usize,
+        /// `http` or `https`.
+        scheme: &'static str,
+    },
+    /// At a fixed rate; latency counts from when a request was due.
+    Open {
+        /// Requests a second.
+        rate: f64,
+        /// Connections.
+        connections: usize,
+    },
+    /// A new TLS connection for each request, without resumption.
+    Handshakes {
+        /// Clients that do so at the same time.
+        clients: usize,
+        /// The one certificate that is trusted, in PEM.
+        trusted: String,
+    },
+}
+
+/// What a load generator saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Outcome {
+    /// Good replies.
+    pub(crate) good: u64,
+    /// Everything else.
+    pub(crate) failed: u64,
+    /// How long it took.
+    pub(crate) elapsed: Duration,
+    /// Bytes received, heads included.
+    pub(crate) bytes: u64,
+    /// Latencies, where the generator reports percentiles.
+    pub(crate) latency: Option<Latency>,
+}
+
+/// Percentiles of the time to a complete reply.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Latency {
+    /// Half are faster.
+    pub(crate) median: Duration,
+    /// One in a hundred is slower.
+    pub(crate) ninety_ninth: Duration,
+}
+
+impl Load {
+    /// Sends load to a port for a while.
+    ///
+    /// # Panics
+    /// When the generator does not run, or not one reply is good.
+    pub(crate) fn run(&self, world: &World, port: u16, span: Duration) -> Outcome {
+        let outcome = match self {
+            Self::Closed {
+                scheme,
+                connections,
+                path,
+            } => {
+                let url = format!("{scheme}://127.0.0.1:{port}{path}");
+                wrk::run(world, &url, *connections, span)
+            }
+            Self::Streams {
+                connections,
+                streams,
+                scheme,
+            } => streams::run(
+                &format!("{scheme}://127.0.0.1:{port}/"),
+                *connections,
+                *streams,
+                span,
+            ),
+            Self::Open { rate, connections } => open::run(port, *rate, *connections, span),
+            Self::Handshakes { clients, trusted } => handshakes::run(port, trusted, *clients, span),
+        };
+        assert!(outcome.good > 0, "no good reply: {outcome:?}");
+        outcome
+    }
+
+    /// One turn of a contender: load on its port, and what that cost its processes.
+    pub(crate) fn turn(
+        &self,
+        world: &World,
+        port: u16,
+        processes: &[Tree],
+        span: Duration,
+    ) -> Sample {
+        let used = || processes.iter().map(|tree| tree.usage().processor).sum();
+        let before: Duration = used();
+        let outcome = self.run(world, port, span);
+        let spent = used().saturating_sub(before);
+        let resident: u64 = processes.iter().map(|tree| tree.usage().resident).sum();
+        let seconds = outcome.elapsed.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+        let count = |number: u64| number as f64;
+        let mut sample = Sample::from([
+            (Measure::RequestsPerSecond, count(outcome.good) / seconds),
+            (
+                Measure::MebibytesPerSecond,
+                count(outcome.bytes) / seconds / MEBIBYTE,
+            ),
+            (
+                Measure::ProcessorPerThousand,
+                spent.as_secs_f64() * 1000.0 / count(outcome.good),
+            ),
+            (Measure::Resident, count(resident) / MEBIBYTE),
+            (Measure::Failures, count(outcome.failed)),
+        ]);
+        if let Some(latency) = outcome.latency {
+            sample.insert(Measure::MedianLatency, millis(latency.median));
+            sample.insert(Measure::NinetyNinth, millis(latency.ninety_ninth));
+        }
+        sample
+    }
+}
+
+const MEBIBYTE: f64 = 1_048_576.0;
+
+/// Milliseconds, with their fraction.
+pub(crate) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

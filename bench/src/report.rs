@@ -1,0 +1,184 @@
+//! Results for people (a Markdown table) and for programs (JSON).
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::turns::{Measure, Series, Spread};
+
+/// What a ratio of ours to a peer's has to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bar {
+    measure: Measure,
+    peer: &'static str,
+    limit: f64,
+    at_least: bool,
+}
+
+impl Bar {
+    /// More is better.
+    pub(crate) const fn at_least(measure: Measure, peer: &'static str, limit: f64) -> Self {
+        Self {
+            measure,
+            peer,
+            limit,
+            at_least: true,
+        }
+    }
+
+    /// Less is better.
+    pub(crate) const fn at_most(measure: Measure, peer: &'static str, limit: f64) -> Self {
+        Self {
+            measure,
+            peer,
+            limit,
+            at_least: false,
+        }
+    }
+
+    fn cleared(self, ratio: f64) -> bool {
+        if self.at_least {
+            ratio >= self.limit
+        } else {
+            ratio <= self.limit
+        }
+    }
+
+    fn words(self, ratio: f64) -> String {
+        let sign = if self.at_least { '≥' } else { '≤' };
+        let verdict = if self.cleared(ratio) {
+            "met"
+        } else {
+            "**short**"
+        };
+        format!("{sign} {}: {verdict}", self.limit)
+    }
+}
+
+/// One case's result.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Name of the case.
+    pub(crate) case: String,
+    /// What it has to clear.
+    pub(crate) bars: Vec<Bar>,
+    /// One a contender; ours is the last.
+    pub(crate) series: Vec<Series>,
+}
+
+/// Writes `CASE.json`: every sample of every round.
+///
+/// # Errors
+/// When the file can't be written.
+pub(crate) fn write_json(folder: &Path, table: &Table) -> anyhow::Result<()> {
+    let file = folder.join(format!("{}.json", table.case));
+    let value = json!({"case": table.case, "series": table.series});
+    let text = serde_json::to_string_pretty(&value).context("encoding a result")?;
+    std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+}
+
+/// One row for each case, measure and peer; medians, with the least and the most.
+pub(crate) fn markdown(tables: &[Table]) -> String {
+    let mut text = String::from(
+        "| case | measure | peer | peer's | ours | ratio | bar |\n|---|---|---|---|---|---|---|\n",
+    );
+    for table in tables {
+        let Some((ours, peers)) = table.series.split_last() else {
+            continue;
+        };
+        for measure in shown(table, ours) {
+            for peer in peers {
+                row(&mut text, table, measure, ours, peer);
+            }
+        }
+    }
+    text
+}
+
+/// What was taken, in a fixed order. Failures are shown where there were any,
+/// and bytes where they are what the case is about.
+fn shown(table: &Table, ours: &Series) -> Vec<Measure> {
+    let taken = ours.samples.iter().flat_map(|sample| sample.keys());
+    let mut measures: Vec<_> = taken.copied().collect();
+    measures.sort_unstable();
+    measures.dedup();
+    measures.retain(|measure| match measure {
+        Measure::Failures => ours
+            .spread(*measure)
+            .is_some_and(|failed| failed.most > 0.0),
+        Measure::MebibytesPerSecond => table.bars.iter().any(|bar| bar.measure == *measure),
+        _ => true,
+    });
+    measures
+}
+
+fn row(text: &mut String, table: &Table, measure: Measure, ours: &Series, peer: &Series) {
+    let (Some(own), Some(other)) = (ours.spread(measure), peer.spread(measure)) else {
+        return;
+    };
+    let ratio = ours.ratio(peer, measure);
+    let bar = table
+        .bars
+        .iter()
+        .find(|bar| bar.measure == measure && bar.peer == peer.contender)
+        .zip(ratio)
+        .map(|(bar, ratio)| bar.words(ratio.median));
+    let cells = [
+        table.case.clone(),
+        measure.title().to_owned(),
+        peer.contender.to_owned(),
+        cell(other),
+        cell(own),
+        ratio.map(cell).unwrap_or_default(),
+        bar.unwrap_or_default(),
+    ];
+    // Writing to a string can't fail.
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+/// `12.3 (11.0 … 14.2)`, with three significant digits or all before the point.
+fn cell(spread: Spread) -> String {
+    let digits = match spread.median.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        size if size >= 1.0 => 2,
+        _ => 3,
+    };
+    format!(
+        "{:.digits$} ({:.digits$} … {:.digits$})",
+        spread.median, spread.least, spread.most
+    )
+}
+
+/// Tells the person who waits where the run is.
+pub(crate) fn progress(text: &str) {
+    // Nobody listens any more: the results are in files.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turns::Sample;
+
+    fn series(contender: &'static str, figure: f64) -> Series {
+        Series {
+            contender,
+            samples: vec![Sample::from([(Measure::RequestsPerSecond, figure)])],
+        }
+    }
+
+    #[test]
+    fn a_row_says_whether_the_bar_was_cleared() {
+        let table = |ours| Table {
+            case: "edge".to_owned(),
+            bars: vec![Bar::at_least(Measure::RequestsPerSecond, "Envoy", 2.0)],
+            series: vec![series("Envoy", 100.0), series("gateway", ours)],
+        };
+        assert!(markdown(&[table(250.0)]).contains("| 2.50 (2.50 … 2.50) | ≥ 2: met |"));
+        assert!(markdown(&[table(150.0)]).contains("≥ 2: **short**"));
+    }
+}
