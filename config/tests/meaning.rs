@@ -28,7 +28,7 @@ fn gateway(blocks: &str) -> Gateway {
 fn http(gateway: &Gateway, listener: usize) -> &HttpService {
     match &gateway.blueprint.listeners[listener].service {
         Service::Http(service) => service,
-        Service::Tcp(_) => panic!("expected HTTP"),
+        Service::Tcp(_) | Service::BySni(_) => panic!("expected HTTP"),
     }
 }
 

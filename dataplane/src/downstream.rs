@@ -15,6 +15,7 @@ mod deadline;
 mod guard;
 mod outbox;
 mod reader;
+mod rewound;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod violation;
 mod wire;
 
 pub use connection::{Connection, TlsFacts};
+pub use rewound::Rewound;
 pub use violation::Violation;
 pub use wire::{Socket, Wire};
 

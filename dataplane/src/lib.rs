@@ -42,6 +42,7 @@ pub mod headers;
 pub mod normalize;
 pub mod route;
 
+mod sni;
 mod tables;
 
 pub mod balance;

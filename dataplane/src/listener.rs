@@ -11,18 +11,22 @@
 //! | `socket` | binding, and Unix sockets' files |
 //! | `accept` | taking connections, on every worker |
 //! | `serve` | one connection: cap, handshake, protocol, drain |
+//! | `entrance`, `hello` | what protects connections, and choosing it by SNI |
 //! | [`handle`] | the handle, its state and its open connections |
 
 mod accept;
+mod entrance;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod handle;
+mod hello;
 pub mod registry;
 mod serve;
 mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use entrance::{Behind, Entrance, Way};
 pub use handle::{ListenerHandle, ListenerState};
 pub use registry::{BindStatus, Bound, Listeners};
 pub use socket::BindError;

@@ -4,6 +4,7 @@
 //! The caller's runtime is the control side: here snapshots become tables and
 //! listeners open and close. Bytes move on the workers' threads.
 
+mod entrance;
 mod follow;
 mod handler;
 mod report;

@@ -36,11 +36,12 @@ pub(crate) async fn serve(
     connection: &Arc<Connection<App>>,
     _drain: DrainWatch,
 ) {
-    let app = match &connection.listener.state().app {
-        App::Tcp(app) => Arc::clone(app),
+    let state = connection.listener.state();
+    let Some(app) = state.app.tcp(connection.chosen_by.as_deref()).cloned() else {
         // The listener became an HTTP one between accept and here.
-        App::Http(_) => return,
+        return;
     };
+    drop(state);
     let mut story = Story::begin(shared, &app, connection);
     if let Some(rules) = &app.service.authorization {
         let verdict = authorize::connection(rules, connection.peer());

@@ -22,6 +22,7 @@ pub mod pattern;
 pub mod policy;
 pub mod route;
 pub mod snapshot;
+pub mod sni;
 
 pub use blueprint::{Backend, Blueprint, ConsulService, Discovery};
 pub use cluster::{Cluster, Target, Transport, UpstreamProtocol};

@@ -1,5 +1,6 @@
 //! Listeners: where traffic enters, under which protection, and what for.
 
+use crate::sni::SniService;
 use crate::{Authorization, ClusterName, IdentityName, ListenerName, RouteTable};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -129,6 +130,9 @@ pub enum Service {
     Http(Arc<HttpService>),
     /// Bytes, routed connection by connection.
     Tcp(Arc<TcpService>),
+    /// Chosen by the name in each client's handshake. The listener's own security is
+    /// [`Security::Plain`]: what is chosen has its own.
+    BySni(Arc<SniService>),
 }
 
 /// Settings of an HTTP listener.

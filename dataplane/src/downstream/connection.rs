@@ -25,6 +25,9 @@ pub struct Connection<A> {
     pub peer_address: Option<SocketAddr>,
     /// The address that the client connected to; `None` on a Unix socket.
     pub local_address: Option<SocketAddr>,
+    /// The name that chose what the connection is served with, in lower case, on listeners
+    /// that choose by it.
+    pub chosen_by: Option<Arc<str>>,
     /// What TLS agreed on; `None` in plain text.
     pub tls: Option<TlsFacts>,
     /// When it was accepted.
@@ -79,6 +82,7 @@ impl<A> Connection<A> {
         listener: Arc<ListenerHandle<A>>,
         addresses: [Option<SocketAddr>; 2],
         accepted: Instant,
+        chosen_by: Option<Arc<str>>,
         tls: Option<TlsFacts>,
     ) -> Self {
         let [peer_address, local_address] = addresses;
@@ -86,6 +90,7 @@ impl<A> Connection<A> {
             listener,
             peer_address,
             local_address,
+            chosen_by,
             tls,
             accepted,
             xfcc: OnceLock::new(),

@@ -1,5 +1,6 @@
 //! The bytes of a client's connection: TCP or a Unix socket, plain or under TLS.
 
+use super::rewound::Rewound;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
@@ -22,16 +23,16 @@ pub enum Socket {
 #[derive(Debug)]
 pub enum Wire {
     /// As it comes.
-    Plain(Socket),
+    Plain(Rewound),
     /// Under TLS; boxed, as its state is a kilobyte.
-    Tls(Box<TlsStream<Socket>>),
+    Tls(Box<TlsStream<Rewound>>),
 }
 
 impl Wire {
     fn socket(&self) -> &Socket {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(stream) => stream.socket(),
+            Self::Tls(stream) => stream.get_ref().0.socket(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Listeners on real sockets for tests, with a handler that answers everything.
 
-use super::{BindStatus, Bound, ConnectionHandler, DrainWatch, ListenerState, Listeners};
+use super::{BindStatus, Bound, ConnectionHandler, DrainWatch, Entrance, ListenerState, Listeners};
 use crate::downstream::{Connection, Downstream, Wire};
 use crate::drain::Drain;
 use crate::workers::Workers;
@@ -171,7 +171,7 @@ impl Fixture {
 pub(crate) fn state(listener: Listener) -> ListenerState<()> {
     ListenerState {
         model: Arc::new(listener),
-        tls: None,
+        entrance: Entrance::Plain,
         app: (),
     }
 }

@@ -1,11 +1,10 @@
 //! What connections know of their listener, and the control side of its connections.
 
-use super::DrainWatch;
+use super::{DrainWatch, Entrance};
 use crate::downstream::Connection;
 use arc_swap::{ArcSwap, Guard};
 use meridian_model::{Listener, ListenerName, Security, Service};
 use meridian_telemetry::metrics::ListenerMetrics;
-use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,8 +17,8 @@ use tokio::sync::watch;
 pub struct ListenerState<A> {
     /// What is wanted of it.
     pub model: Arc<Listener>,
-    /// What is presented; `None` exactly where the model says plain.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// What protects it, made ready.
+    pub entrance: Entrance,
     /// What the handler prepared for it.
     pub app: A,
 }
@@ -30,7 +29,11 @@ impl<A> ListenerState<A> {
     pub(super) fn continues(&self, other: &Self) -> bool {
         let kind = |state: &Self| {
             (
-                matches!(state.model.service, Service::Http(_)),
+                match state.model.service {
+                    Service::Http(_) => 0,
+                    Service::Tcp(_) => 1,
+                    Service::BySni(_) => 2,
+                },
                 match state.model.security {
                     Security::Plain => 0,
                     Security::Mesh { .. } => 1,

@@ -1,8 +1,8 @@
 //! One connection, from accept to close.
 
 use super::handle::{Admitted, ListenerHandle};
-use super::{ConnectionHandler, DrainWatch};
-use crate::downstream::{Connection, Downstream, Socket, TlsFacts, Wire};
+use super::{Behind, ConnectionHandler, DrainWatch, Entrance, Way, hello};
+use crate::downstream::{Connection, Downstream, Rewound, Socket, TlsFacts, Wire};
 use crate::drain::InFlight;
 use crate::tls::{HandshakeError, HandshakeFailure, PeerCertificate};
 use crate::workers::Seat;
@@ -48,23 +48,21 @@ pub(super) async fn serve<H: ConnectionHandler>(socket: Socket, arrival: Arrival
         Socket::Tcp(stream) => stream.local_addr().ok(),
         Socket::Unix(_) => None,
     };
-    let (wire, facts) = match &state.tls {
-        None => (Wire::Plain(socket), None),
-        Some(config) => {
-            let deadline = accepted + state.model.deadlines.handshake;
-            match handshake(socket, Arc::clone(config), deadline).await {
-                Ok((stream, facts)) => {
-                    listener.metrics().handshake(TlsResult::Ok);
-                    (Wire::Tls(stream), Some(facts))
-                }
-                Err(error) => {
-                    report(&listener, peer, &error);
-                    return;
-                }
-            }
+    let behind = match state.model.service {
+        Service::Http(_) => Behind::Http,
+        Service::Tcp(_) | Service::BySni(_) => Behind::Bytes,
+    };
+    let deadline = accepted + state.model.deadlines.handshake;
+    let let_in = match let_in(socket, &state.entrance, behind, deadline).await {
+        Ok(let_in) => let_in,
+        Err(error) => {
+            report(&listener, peer, &error);
+            return;
         }
     };
-    let is_http = matches!(state.model.service, Service::Http(_));
+    if let_in.facts.is_some() {
+        listener.metrics().handshake(TlsResult::Ok);
+    }
     let first_byte = Instant::now() + state.model.deadlines.first_byte;
     // The newest state is read through the listener from here on.
     drop(state);
@@ -72,15 +70,67 @@ pub(super) async fn serve<H: ConnectionHandler>(socket: Socket, arrival: Arrival
         Arc::clone(&listener),
         [peer, local],
         accepted,
-        facts,
+        let_in.chosen_by,
+        let_in.facts,
     ));
     let _listed = listener.list(&connection);
     let drain = listener.drain_watch();
-    if is_http {
-        http(handler, wire, &connection, first_byte, drain).await;
-    } else {
-        handler.tcp(wire, connection, drain).await;
+    match let_in.behind {
+        Behind::Http => http(handler, let_in.wire, &connection, first_byte, drain).await,
+        Behind::Bytes => handler.tcp(let_in.wire, connection, drain).await,
     }
+}
+
+/// A connection that is through the entrance.
+struct LetIn {
+    wire: Wire,
+    facts: Option<TlsFacts>,
+    chosen_by: Option<Arc<str>>,
+    behind: Behind,
+}
+
+async fn let_in(
+    socket: Socket,
+    entrance: &Entrance,
+    behind: Behind,
+    deadline: Instant,
+) -> Result<LetIn, HandshakeError> {
+    let (stream, chosen_by, way) = match entrance {
+        Entrance::Plain => (Rewound::from(socket), None, Way::Through),
+        Entrance::Tls(config) => {
+            let way = Way::Ends(Arc::clone(config), behind);
+            (Rewound::from(socket), None, way)
+        }
+        Entrance::BySni(ways) => {
+            let (stream, name) = timeout_at(deadline, hello::read(socket))
+                .await
+                .map_err(|_| HandshakeError::timeout())??;
+            let Some(way) = ways.find(&name) else {
+                let wire = Wire::Plain(stream);
+                // It is closed either way; a reset is what Envoy answers with.
+                let _ = wire.reset_on_close();
+                return Err(hello::unknown(Some(&name)));
+            };
+            (stream, Some(name), way.clone())
+        }
+    };
+    Ok(match way {
+        Way::Through => LetIn {
+            wire: Wire::Plain(stream),
+            facts: None,
+            chosen_by,
+            behind,
+        },
+        Way::Ends(config, behind) => {
+            let (stream, facts) = handshake(stream, config, deadline).await?;
+            LetIn {
+                wire: Wire::Tls(stream),
+                facts: Some(facts),
+                chosen_by,
+                behind,
+            }
+        }
+    })
 }
 
 async fn http<H: ConnectionHandler>(
@@ -120,10 +170,10 @@ async fn silent_in_drain(mut drain: DrainWatch) {
 }
 
 async fn handshake(
-    socket: Socket,
+    socket: Rewound,
     config: Arc<ServerConfig>,
     deadline: Instant,
-) -> Result<(Box<TlsStream<Socket>>, TlsFacts), HandshakeError> {
+) -> Result<(Box<TlsStream<Rewound>>, TlsFacts), HandshakeError> {
     let accept = TlsAcceptor::from(config).accept(socket);
     let stream = timeout_at(deadline, accept)
         .await
@@ -157,7 +207,7 @@ fn report<A>(listener: &ListenerHandle<A>, peer: Option<SocketAddr>, error: &Han
         HandshakeFailure::Closed => {
             tracing::debug!(%listener, client, reason, %error, "handshake failed");
         }
-        HandshakeFailure::Protocol | HandshakeFailure::Timeout => {
+        HandshakeFailure::Protocol | HandshakeFailure::UnknownName | HandshakeFailure::Timeout => {
             tracing::info!(%listener, client, reason, %error, "handshake failed");
         }
         _ => tracing::warn!(%listener, client, spiffe, reason, %error, "handshake failed"),

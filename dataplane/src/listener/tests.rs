@@ -1,7 +1,7 @@
 //! Listeners that come, change and go while clients are connected.
 
 use super::fixture::{self, Fixture, SOON, address, exchange, read_to_end, response, state};
-use super::{Bound, ListenerState};
+use super::{Bound, Entrance, ListenerState};
 use crate::drain::Drained;
 use crate::tls::authority::{Authority, Flaw};
 use crate::tls::{mesh_client_config, mesh_server_config};
@@ -234,7 +234,7 @@ fn mesh_listener() -> Mesh {
     let mut fixture = Fixture::new();
     let status = fixture.listeners.reconcile(vec![ListenerState {
         model: Arc::new(listener),
-        tls: Some(mesh_server_config(&api, &[]).unwrap()),
+        entrance: Entrance::Tls(mesh_server_config(&api, &[]).unwrap()),
         app: (),
     }]);
     let address = address(&status[0]);

@@ -5,21 +5,20 @@
 //! snapshot before keep their tables. A resource that can't be made ready keeps
 //! its last good version, and is reported.
 
+use super::entrance;
 use super::handler::Handler;
 use super::report::{Readiness, Report};
 use crate::authorize;
 use crate::drain::Drain;
-use crate::listener::{ListenerState, Listeners};
+use crate::listener::{Entrance, ListenerState, Listeners};
 use crate::tables::{App, AppBuilder, Clusters};
 use crate::tls::{self, TlsError};
 use crate::workers::Workers;
 use meridian_model::{
-    Authorization, Identity, Listener, ListenerName, Rejection, Security, Service, Snapshot,
-    SourceState, Verdict,
+    Authorization, Identity, Listener, ListenerName, Rejection, Snapshot, SourceState, Verdict,
 };
 use meridian_telemetry::Chain;
 use meridian_telemetry::metrics::{Layer, Metrics};
-use rustls::ServerConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,8 +43,8 @@ const OUTLIER_SWEEP: Duration = Duration::from_secs(10);
 /// A listener that was made ready, and what it was made of.
 struct Ready {
     listener: Arc<Listener>,
-    identity: Option<Arc<Identity>>,
-    tls: Option<Arc<ServerConfig>>,
+    identities: Vec<Option<Arc<Identity>>>,
+    entrance: Entrance,
     app: App,
 }
 
@@ -124,7 +123,7 @@ impl Follower {
         self.ready = ready;
         let desired = self.ready.values().map(|ready| ListenerState {
             model: Arc::clone(&ready.listener),
-            tls: ready.tls.clone(),
+            entrance: ready.entrance.clone(),
             app: ready.app.clone(),
         });
         self.listeners.reconcile(desired.collect());
@@ -143,29 +142,27 @@ impl Follower {
         snapshot: &Snapshot,
         last: Option<Ready>,
     ) -> Option<Ready> {
-        let identity = match &listener.security {
-            Security::Mesh { identity, .. } => snapshot.identities.get(identity).cloned(),
-            Security::Plain | Security::Edge(_) => None,
-        };
-        let same_identity = |last: &Ready| match (&last.identity, &identity) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (None, None) => true,
-            _ => false,
-        };
+        let identities: Vec<_> = entrance::presented(listener)
+            .map(|name| snapshot.identities.get(name).cloned())
+            .collect();
+        let same_identities = |last: &Ready| same_identities(&last.identities, &identities);
         let same_listener = |last: &Ready| Arc::ptr_eq(&last.listener, listener);
         if let Some(last) = last
             .as_ref()
-            .filter(|last| same_listener(last) && same_identity(last))
+            .filter(|last| same_listener(last) && same_identities(last))
         {
             return Some(Ready {
                 listener: Arc::clone(&last.listener),
-                identity,
-                tls: last.tls.clone(),
+                identities,
+                entrance: last.entrance.clone(),
                 app: last.app.clone(),
             });
         }
-        let tls = match server_config(listener, identity.as_deref()) {
-            Ok(tls) => tls,
+        let made = entrance::entrance(listener, &snapshot.identities, |name, error| {
+            self.reject(&format!("listener {}, {name}", listener.name), error);
+        });
+        let entrance = match made {
+            Ok(entrance) => entrance,
             Err(error) => {
                 self.reject(&format!("listener {}", listener.name), &error);
                 return last;
@@ -178,8 +175,8 @@ impl Follower {
         };
         Some(Ready {
             listener: Arc::clone(listener),
-            identity,
-            tls,
+            identities,
+            entrance,
             app: builder.build(listener),
         })
     }
@@ -198,11 +195,13 @@ impl Follower {
     fn close_revoked(&self) {
         for handle in self.listeners.handles() {
             let state = handle.state();
-            let App::Tcp(app) = &state.app else { continue };
-            let Some(rules) = &app.service.authorization else {
-                continue;
-            };
             for connection in handle.connections() {
+                let Some(app) = state.app.tcp(connection.chosen_by.as_deref()) else {
+                    continue;
+                };
+                let Some(rules) = &app.service.authorization else {
+                    continue;
+                };
                 if is_denied(rules, connection.peer()) {
                     app.metrics
                         .verdict(Layer::L4, authorize::label(Verdict::Deny));
@@ -251,23 +250,11 @@ fn is_denied(rules: &Authorization, peer: Option<&tls::PeerCertificate>) -> bool
     authorize::connection(rules, peer) == Verdict::Deny
 }
 
-/// What the listener presents; an identity that is missing is an error, never
-/// a listener without protection.
-fn server_config(
-    listener: &Listener,
-    identity: Option<&Identity>,
-) -> Result<Option<Arc<ServerConfig>>, TlsError> {
-    match &listener.security {
-        Security::Plain => Ok(None),
-        Security::Edge(edge) => tls::edge_server_config(edge).map(Some),
-        Security::Mesh { alpn, .. } => {
-            let identity = identity.ok_or(TlsError::NoCertificate)?;
-            // Bytes are not negotiated: a TCP service offers no protocol.
-            let offered = match &listener.service {
-                Service::Http(_) => alpn.as_slice(),
-                Service::Tcp(_) => &[],
-            };
-            tls::mesh_server_config(identity, offered).map(Some)
-        }
-    }
+fn same_identities(one: &[Option<Arc<Identity>>], other: &[Option<Arc<Identity>>]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|pair| match pair {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        })
 }

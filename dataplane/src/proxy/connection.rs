@@ -64,8 +64,8 @@ impl ConnectionApp {
 
     async fn handle(&self, session: &mut ServerSession) -> Fate {
         let state = self.connection.listener.state();
-        let App::Http(app) = &state.app else {
-            // The listener became a TCP one; its old connections end.
+        let Some(app) = state.app.http(self.connection.chosen_by.as_deref()) else {
+            // The listener became a TCP one, or its name is gone; its old connections end.
             return Fate::Close;
         };
         let head = session.req_header();
@@ -237,7 +237,7 @@ impl<'a> Permission<'a> {
             return false;
         };
         let state = self.connection.listener.state();
-        let App::Http(app) = &state.app else {
+        let Some(app) = state.app.http(self.connection.chosen_by.as_deref()) else {
             return false;
         };
         app.service.authorization.as_ref().is_some_and(|rules| {

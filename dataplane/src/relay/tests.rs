@@ -1,7 +1,7 @@
 //! Ends of a connection, and what becomes of them on the other side.
 
 use super::{End, Meter, Outcome, Reset, Side, relay};
-use crate::downstream::{Socket, Wire};
+use crate::downstream::{Rewound, Socket, Wire};
 use crate::tls::authority::{Authority, Flaw};
 use crate::tls::{mesh_client_config, mesh_server_config};
 use rustls::pki_types::ServerName;
@@ -119,7 +119,7 @@ async fn an_end_without_close_notify_is_passed_on_as_a_reset() {
     let name = ServerName::try_from("api.test").unwrap();
     let (client, accepted) = tokio::join!(
         TlsConnector::from(config).connect(name, client),
-        acceptor.accept(Socket::Tcp(accepted)),
+        acceptor.accept(Rewound::from(Socket::Tcp(accepted))),
     );
     let accepted = Wire::Tls(Box::new(accepted.unwrap()));
     let relay = tokio::spawn(async move {

@@ -3,8 +3,10 @@
 use super::clusters::{ClusterHandle, Clusters};
 use crate::jwt::Providers;
 use crate::route::Router;
+use crate::sni::SniMap;
 use meridian_model::listener::{HttpService, TcpService};
 use meridian_model::route::{Destination, WeightedCluster};
+use meridian_model::sni::{SniAction, SniService, TerminatedService};
 use meridian_model::{
     ClusterName, Direction, Identity, IdentityName, Listener, RouteAction, RouteName, Security,
     Service, SpiffeId,
@@ -20,6 +22,34 @@ pub(crate) enum App {
     Http(Arc<HttpApp>),
     /// Bytes.
     Tcp(Arc<TcpApp>),
+    /// One of several, by the name in the handshake; none of them is such a choice again.
+    BySni(Arc<SniMap<App>>),
+}
+
+impl App {
+    /// What a connection is served with that was chosen by this name.
+    fn chosen(&self, name: Option<&str>) -> Option<&Self> {
+        match self {
+            Self::BySni(apps) => apps.find(name?),
+            _ => Some(self),
+        }
+    }
+
+    /// Where it is HTTP.
+    pub(crate) fn http(&self, chosen_by: Option<&str>) -> Option<&Arc<HttpApp>> {
+        match self.chosen(chosen_by)? {
+            Self::Http(app) => Some(app),
+            _ => None,
+        }
+    }
+
+    /// Where it is bytes.
+    pub(crate) fn tcp(&self, chosen_by: Option<&str>) -> Option<&Arc<TcpApp>> {
+        match self.chosen(chosen_by)? {
+            Self::Tcp(app) => Some(app),
+            _ => None,
+        }
+    }
 }
 
 /// An HTTP listener's tables.
@@ -107,12 +137,56 @@ impl AppBuilder<'_> {
     /// Prepares what `listener` serves.
     pub(crate) fn build(&mut self, listener: &Listener) -> App {
         match &listener.service {
-            Service::Http(service) => App::Http(Arc::new(self.http(listener, service))),
+            Service::Http(service) => {
+                let identity = match &listener.security {
+                    Security::Mesh { identity, .. } => Some(identity),
+                    Security::Plain | Security::Edge(_) => None,
+                };
+                App::Http(Arc::new(self.http(listener, service, identity)))
+            }
             Service::Tcp(service) => App::Tcp(Arc::new(self.tcp(listener, service))),
+            Service::BySni(service) => App::BySni(Arc::new(self.by_sni(listener, service))),
         }
     }
 
-    fn http(&mut self, listener: &Listener, service: &Arc<HttpService>) -> HttpApp {
+    fn by_sni(&mut self, listener: &Listener, service: &SniService) -> SniMap<App> {
+        let mut apps = Vec::new();
+        for chain in &service.chains {
+            let app = match &chain.action {
+                SniAction::Passthrough {
+                    cluster,
+                    idle_timeout,
+                } => {
+                    let service = Arc::new(TcpService {
+                        clusters: vec![(cluster.clone(), 1)],
+                        // The endpoint knows who calls; nobody here does.
+                        authorization: None,
+                        idle_timeout: *idle_timeout,
+                    });
+                    App::Tcp(Arc::new(self.tcp(listener, &service)))
+                }
+                SniAction::Terminate {
+                    identity, service, ..
+                } => match service {
+                    TerminatedService::Http(service) => {
+                        App::Http(Arc::new(self.http(listener, service, Some(identity))))
+                    }
+                    TerminatedService::Tcp(service) => {
+                        App::Tcp(Arc::new(self.tcp(listener, service)))
+                    }
+                },
+            };
+            apps.push((chain.names.as_slice(), app));
+        }
+        SniMap::new(apps)
+    }
+
+    fn http(
+        &mut self,
+        listener: &Listener,
+        service: &Arc<HttpService>,
+        identity: Option<&IdentityName>,
+    ) -> HttpApp {
         let router = Router::compile(&service.routes, |route, action| {
             self.action(listener, route, action)
         });
@@ -122,7 +196,9 @@ impl AppBuilder<'_> {
             service: Arc::clone(service),
             router,
             jwt: rules.and_then(|rules| Providers::prepare(&rules.providers)),
-            own: self.own_identity(listener),
+            own: identity
+                .and_then(|name| self.identities.get(name))
+                .map(|identity| identity.spiffe.clone()),
             unrouted: self.telemetry(listener, NONE.into(), None),
             metrics: self.metrics.listener(listener.name.as_str()),
         }
@@ -183,16 +259,6 @@ impl AppBuilder<'_> {
             metrics: self.metrics.route(&labels),
             route,
             cluster,
-        }
-    }
-
-    fn own_identity(&self, listener: &Listener) -> Option<SpiffeId> {
-        match &listener.security {
-            Security::Mesh { identity, .. } => {
-                let identity = self.identities.get(identity)?;
-                Some(identity.spiffe.clone())
-            }
-            Security::Plain | Security::Edge(_) => None,
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum HandshakeFailure {
     Refused,
     /// The peer does not speak TLS as we do.
     Protocol,
+    /// The peer asked for a name that nothing is served under, or for none.
+    UnknownName,
     /// The deadline passed.
     Timeout,
     /// The peer went away.
@@ -54,7 +56,7 @@ impl HandshakeFailure {
             Self::WrongIdentity => TlsResult::WrongIdentity,
             Self::Timeout => TlsResult::Timeout,
             Self::Closed => TlsResult::Closed,
-            Self::Refused | Self::Protocol | Self::Other => TlsResult::Other,
+            Self::Refused | Self::Protocol | Self::UnknownName | Self::Other => TlsResult::Other,
         }
     }
 
@@ -70,6 +72,7 @@ impl HandshakeFailure {
             Self::WrongIdentity => "wrong_identity",
             Self::Refused => "refused",
             Self::Protocol => "protocol",
+            Self::UnknownName => "unknown_name",
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::Other => "other",
@@ -89,6 +92,7 @@ impl fmt::Display for HandshakeFailure {
             Self::WrongIdentity => "peer is not the expected service",
             Self::Refused => "peer refused our certificate",
             Self::Protocol => "peer does not speak TLS as we do",
+            Self::UnknownName => "peer asked for no name that is served",
             Self::Timeout => "deadline passed",
             Self::Closed => "peer closed the connection",
             Self::Other => "handshake failed",

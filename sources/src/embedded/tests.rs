@@ -95,6 +95,7 @@ async fn changes_reach_the_sidecars() {
     let rules = |snapshot: &Snapshot| match &snapshot.listeners["public_listener"].service {
         Service::Http(http) => http.authorization.as_ref().map(|rules| (**rules).clone()),
         Service::Tcp(tcp) => tcp.authorization.as_ref().map(|rules| (**rules).clone()),
+        Service::BySni(_) => None,
     };
     let denied = |snapshot: &Snapshot| {
         rules(snapshot)

@@ -69,7 +69,7 @@ fn public(snapshot: &Snapshot) -> &Listener {
 fn http(snapshot: &Snapshot) -> Option<&HttpService> {
     match &public(snapshot).service {
         Service::Http(http) => Some(http),
-        Service::Tcp(_) => None,
+        Service::Tcp(_) | Service::BySni(_) => None,
     }
 }
 
@@ -77,6 +77,7 @@ fn rules(snapshot: &Snapshot) -> &Authorization {
     let rules = match &public(snapshot).service {
         Service::Http(http) => &http.authorization,
         Service::Tcp(tcp) => &tcp.authorization,
+        Service::BySni(_) => &None,
     };
     rules.as_deref().expect("every sidecar authorizes")
 }
