@@ -1,0 +1,102 @@
+//! A mesh gateway: bytes of the mesh pass by the name in their handshake, to the services of its
+//! own datacenter, or to the gateways of another. It holds no key and reads nothing.
+
+use super::endpoint::{View, endpoints};
+use super::inbound::TCP_IDLE;
+use super::sni_gateway::{self, SniGateway, place, plain_cluster};
+use crate::knowledge::{Knowledge, Known, Topic};
+use crate::publish::Contents;
+use crate::role::Role;
+use consul::entry::ServiceResolver;
+use meridian_model::sni::{SniAction, SniChain, SniName};
+use meridian_model::{Snapshot, UpstreamProtocol};
+use std::collections::BTreeSet;
+
+/// A mesh gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct MeshGateway(pub(crate) SniGateway);
+
+impl Role for MeshGateway {
+    fn wanted(&self, knowledge: &Knowledge) -> BTreeSet<Topic> {
+        let mut wanted = BTreeSet::from([
+            Topic::Registration(self.0.name.clone()),
+            Topic::Roots,
+            Topic::Services,
+            Topic::MeshGateways,
+            Topic::Resolvers,
+        ]);
+        for place in places(knowledge) {
+            wanted.insert(Topic::Instances(place.query(true)));
+        }
+        wanted
+    }
+
+    fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
+        let datacenter = &knowledge.registration(&self.0.name)?.datacenter;
+        let trust_domain = &knowledge.roots()?.trust_domain;
+        let gateways = knowledge.mesh_gateways()?;
+        knowledge.services()?;
+        knowledge.resolvers()?;
+        let mut contents = Contents::default();
+        let mut chains = Vec::new();
+        for place in places(knowledge) {
+            let found = match knowledge.instances(&place.query(true)) {
+                Known::Value(found) => found.as_slice(),
+                Known::Waiting if previous.generation == 0 => return None,
+                // Nobody to call yet.
+                Known::Waiting | Known::Failed(_) => &[],
+            };
+            let view = View {
+                only_passing: place.only_passing,
+                local_datacenter: None,
+            };
+            let (endpoints, rejected) = endpoints(found, view);
+            contents.rejected.extend(rejected);
+            let names = place.names(datacenter, trust_domain);
+            let label = place.label();
+            contents.cluster(plain_cluster(&label, UpstreamProtocol::Tcp, endpoints));
+            chains.push(passthrough(names, &label));
+        }
+        for (remote, found) in gateways.iter().filter(|(name, _)| *name != datacenter) {
+            let view = View {
+                only_passing: false,
+                local_datacenter: Some(datacenter),
+            };
+            let (endpoints, rejected) = endpoints(found, view);
+            contents.rejected.extend(rejected);
+            let label = format!("dc/{remote}");
+            contents.cluster(plain_cluster(&label, UpstreamProtocol::Tcp, endpoints));
+            let suffix = format!(".{remote}.internal.{trust_domain}").to_ascii_lowercase();
+            chains.push(passthrough(vec![SniName::Suffix(suffix)], &label));
+        }
+        contents.listener(sni_gateway::listener(self.0.address, chains));
+        Some(contents)
+    }
+}
+
+/// Services and their subsets. A service that only a resolver names has no instances here.
+fn places(knowledge: &Knowledge) -> Vec<place::Place> {
+    let (Some(services), Some(resolvers)) = (knowledge.services(), knowledge.resolvers()) else {
+        return Vec::new();
+    };
+    let resolver = |service: &str| -> Option<&ServiceResolver> {
+        resolvers.iter().find(|resolver| resolver.name == service)
+    };
+    let services = services.keys().filter(|name| *name != CONSUL);
+    services
+        .flat_map(|service| place::of_service(service, resolver(service)))
+        .collect()
+}
+
+/// The servers' own service, which is no part of the mesh.
+const CONSUL: &str = "consul";
+
+fn passthrough(names: Vec<SniName>, cluster: &str) -> SniChain {
+    SniChain {
+        names,
+        action: SniAction::Passthrough {
+            cluster: cluster.into(),
+            idle_timeout: Some(TCP_IDLE),
+        },
+    }
+}
