@@ -32,6 +32,8 @@ use crate::{
     wire::{nullable, write_duration},
 };
 
+pub use crate::wire::TimeLimit;
+
 impl Client {
     /// The chain of `service` (`/v1/discovery-chain/:service`). Blocks. A service that nobody has
     /// configured has a default chain.

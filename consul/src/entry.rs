@@ -19,7 +19,10 @@ pub use jwt::{
     JwtForwarding, JwtHeaderLocation, JwtLocation, JwtNamedLocation, JwtProviderEntry, LocalJwks,
     RemoteJwks,
 };
-pub use mesh::{DirectionalTls, MeshEntry, MeshHttp, MeshTls, MeshTransparentProxy};
+pub use mesh::{
+    DirectionalTls, MeshEntry, MeshHttp, MeshHttpIncoming, MeshTls, MeshTransparentProxy,
+    RequestNormalization,
+};
 
 use crate::{call::Call, client::Client, error::Error, query::Query};
 

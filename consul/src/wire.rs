@@ -41,6 +41,46 @@ where
     }
 }
 
+/// A limit of time that can be turned off: Consul takes a negative duration for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeLimit {
+    /// Not set: the proxy's default holds.
+    #[default]
+    Unset,
+    /// There is none.
+    Off,
+    /// This long.
+    After(Duration),
+}
+
+impl TimeLimit {
+    /// The limit that holds where `default` is the proxy's own; `None` is no limit.
+    #[must_use]
+    pub fn over(self, default: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::Unset => default,
+            Self::Off => None,
+            Self::After(limit) => Some(limit),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let negative = match &value {
+            Value::Number(nanos) => nanos.as_i64().is_some_and(|nanos| nanos < 0),
+            Value::String(text) => text.starts_with('-') && parse_duration(text) == Some(None),
+            _ => false,
+        };
+        if negative {
+            return Ok(Self::Off);
+        }
+        let limit = duration(value).map_err(de::Error::custom)?;
+        Ok(limit.map_or(Self::Unset, Self::After))
+    }
+}
+
 /// Writes a duration as Go reads it.
 pub(crate) fn write_duration<S: Serializer>(
     duration: &Option<Duration>,
@@ -145,6 +185,22 @@ mod tests {
         for json in ["0", r#""0""#, r#""0s""#, r#""-1s""#, "-5", "null", r#""""#] {
             assert_eq!(read(json), None, "{json}");
         }
+    }
+
+    #[test]
+    fn a_negative_limit_is_none_at_all() {
+        let read = |json: &str| serde_json::from_str::<TimeLimit>(json).unwrap();
+        for json in [r#""-1s""#, "-5"] {
+            assert_eq!(read(json), TimeLimit::Off, "{json}");
+        }
+        for json in ["0", r#""0s""#, "null"] {
+            assert_eq!(read(json), TimeLimit::Unset, "{json}");
+        }
+        assert_eq!(read(r#""2s""#), TimeLimit::After(Duration::from_secs(2)));
+        assert!(
+            serde_json::from_str::<TimeLimit>(r#""-x""#).is_err(),
+            "no duration"
+        );
     }
 
     #[test]

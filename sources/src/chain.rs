@@ -155,8 +155,10 @@ impl<'a> Walk<'a> {
         match chain.nodes.get(key) {
             Some(Node::Resolver(node)) => {
                 let mut action = RouteAction::forward(self.resolver(key, node));
-                if node.request_timeout.is_some() {
-                    action.timeouts.request = node.request_timeout;
+                // As in Consul's Envoy, a router's routes don't inherit it.
+                if key == chain.start_node {
+                    let timeouts = &mut action.timeouts;
+                    timeouts.request = node.request_timeout.over(timeouts.request);
                 }
                 action
             }

@@ -7,7 +7,7 @@ use crate::jwks::{KeyOrigin, Keys};
 use crate::settling::settled;
 use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
 use consul::chain::CompiledChain;
-use consul::entry::JwtProviderEntry;
+use consul::entry::{JwtProviderEntry, MeshEntry};
 use consul::health::ServiceEntry;
 use consul::intention::Intention;
 use meridian_model::{SourceState, SourceStatus};
@@ -28,6 +28,8 @@ pub(crate) enum Topic {
     Intentions(String),
     /// The agent's settings, for the default intention policy.
     Agent,
+    /// The `mesh` entry.
+    Mesh,
     /// A compiled discovery chain.
     Chain(ChainQuery),
     /// Instances of a service.
@@ -47,6 +49,7 @@ impl Topic {
             Self::Leaf(_) => "leaf",
             Self::Intentions(_) => "intentions",
             Self::Agent => "agent",
+            Self::Mesh => "mesh",
             Self::Chain(_) => "chain",
             Self::Instances(_) => "health",
             Self::JwtProvider(_) => "jwt_provider",
@@ -92,6 +95,8 @@ pub(crate) enum Fact {
     /// In evaluation order.
     Intentions(Arc<Vec<Intention>>),
     Agent(Arc<AgentSelf>),
+    /// `None` where there is no such entry.
+    Mesh(Arc<Option<MeshEntry>>),
     Chain(Arc<CompiledChain>),
     Instances(Arc<Vec<ServiceEntry>>),
     /// `None` where there is no such entry.
@@ -222,6 +227,13 @@ impl Knowledge {
         match self.facts.get(&Topic::Agent)? {
             Fact::Agent(value) => Some(value),
             _ => None,
+        }
+    }
+
+    pub(crate) fn mesh(&self) -> Known<'_, Option<MeshEntry>> {
+        match self.facts.get(&Topic::Mesh) {
+            Some(Fact::Mesh(value)) => Known::Value(value),
+            _ => self.unknown(&Topic::Mesh),
         }
     }
 

@@ -4,11 +4,14 @@
 //! rules about who may call become stricter when they are not understood, never laxer.
 
 pub(crate) mod endpoint;
+pub(crate) mod expose;
+pub(crate) mod foreign;
 pub(crate) mod identity;
 pub(crate) mod inbound;
 pub(crate) mod intention;
 pub(crate) mod jwt;
 pub(crate) mod matcher;
+pub(crate) mod mesh;
 pub(crate) mod opaque;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;

@@ -94,6 +94,7 @@ impl Watching {
                 })
             }
             Topic::Agent => self.follow_agent(),
+            Topic::Mesh => self.follow(topic, client.mesh_entry(), pacing, Fact::Mesh),
             Topic::Chain(query) => {
                 let query = client.discovery_chain(&query.service, &overrides(query));
                 self.follow(topic, query, pacing, Fact::Chain)

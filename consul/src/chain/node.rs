@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::route::{Route, Split};
-use crate::wire::{Unknown, duration, nullable};
+use crate::wire::{TimeLimit, Unknown, duration, nullable};
 
 /// One node.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,8 +60,8 @@ pub struct ResolverNode {
     pub default: bool,
     /// Time to connect; `None` is not set.
     pub connect_timeout: Option<Duration>,
-    /// Time for a whole request; `None` is not set.
-    pub request_timeout: Option<Duration>,
+    /// Time for a whole request.
+    pub request_timeout: TimeLimit,
     /// ID of its target.
     pub target: String,
     /// Where to go when the target has no healthy instance.
@@ -179,8 +179,7 @@ struct ResolverInner {
     default: bool,
     #[serde(deserialize_with = "duration")]
     connect_timeout: Option<Duration>,
-    #[serde(deserialize_with = "duration")]
-    request_timeout: Option<Duration>,
+    request_timeout: TimeLimit,
     target: String,
     #[serde(deserialize_with = "nullable")]
     failover: Option<Failover>,
@@ -239,7 +238,7 @@ mod tests {
         let expected = ResolverNode {
             name: "web.default.default.dc1".to_owned(),
             connect_timeout: Some(Duration::from_secs(5)),
-            request_timeout: Some(Duration::from_secs(7)),
+            request_timeout: TimeLimit::After(Duration::from_secs(7)),
             target: "t".to_owned(),
             ..ResolverNode::default()
         };

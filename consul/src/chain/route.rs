@@ -2,11 +2,11 @@
 //!
 //! Keys that this client doesn't know stay visible: a route with one must not be guessed at.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::wire::{Unknown, duration, nullable};
+use crate::wire::{TimeLimit, Unknown, nullable};
 
 /// One route of a router.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -127,11 +127,9 @@ pub struct RouteDestination {
     /// Replaces the matched prefix or exact path; empty leaves it.
     pub prefix_rewrite: String,
     /// Time for the whole request, tries included.
-    #[serde(deserialize_with = "duration")]
-    pub request_timeout: Option<Duration>,
+    pub request_timeout: TimeLimit,
     /// Time without any byte.
-    #[serde(deserialize_with = "duration")]
-    pub idle_timeout: Option<Duration>,
+    pub idle_timeout: TimeLimit,
     /// Further tries.
     pub num_retries: u32,
     /// Try again when connecting fails.

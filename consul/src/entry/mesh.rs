@@ -70,10 +70,37 @@ pub struct DirectionalTls {
 }
 
 /// HTTP between proxies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct MeshHttp {
     /// `X-Forwarded-Client-Cert` is neither set nor passed on.
     #[serde(rename = "SanitizeXForwardedClientCert")]
     pub sanitize_x_forwarded_client_cert: bool,
+    /// Requests that proxies accept.
+    #[serde(deserialize_with = "nullable")]
+    pub incoming: MeshHttpIncoming,
+}
+
+/// Requests that proxies accept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct MeshHttpIncoming {
+    /// How they are brought into one form before intentions see them.
+    #[serde(deserialize_with = "nullable")]
+    pub request_normalization: RequestNormalization,
+}
+
+/// How requests are brought into one form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RequestNormalization {
+    /// Paths stay as they are.
+    pub insecure_disable_path_normalization: bool,
+    /// `//` becomes `/`.
+    pub merge_slashes: bool,
+    /// `KEEP_UNCHANGED`, `REJECT_REQUEST`, `UNESCAPE_AND_REDIRECT`, `UNESCAPE_AND_FORWARD`,
+    /// `IMPLEMENTATION_SPECIFIC_DEFAULT` or empty.
+    pub path_with_escaped_slashes_action: String,
+    /// `ALLOW`, `REJECT_REQUEST`, `DROP_HEADER` or empty.
+    pub headers_with_underscores_action: String,
 }

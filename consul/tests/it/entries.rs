@@ -5,7 +5,7 @@ use std::time::Duration;
 use consul::{
     agent::MeshGateway,
     blocking::Pacing,
-    chain::{ChainOverrides, Node},
+    chain::{ChainOverrides, Node, TimeLimit},
     intention::Action,
 };
 use serde_json::{Value, json};
@@ -199,7 +199,10 @@ async fn chain_of_router_splitter_and_resolver_is_read() {
         ("/a", "q")
     );
     let destination = route.definition.destination.as_ref().unwrap();
-    assert_eq!(destination.request_timeout, Some(Duration::from_secs(3)));
+    assert_eq!(
+        destination.request_timeout,
+        TimeLimit::After(Duration::from_secs(3))
+    );
     assert_eq!(destination.request_headers.add["x-a"], "b");
     let unknown = [&http.unknown, &matches.unknown, &destination.unknown];
     assert!(unknown.iter().all(|keys| keys.is_empty()), "{unknown:?}");
@@ -216,7 +219,10 @@ async fn chain_of_router_splitter_and_resolver_is_read() {
     let Node::Resolver(resolver) = resolver else {
         panic!("{resolver:?}")
     };
-    assert_eq!(resolver.request_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(
+        resolver.request_timeout,
+        TimeLimit::After(Duration::from_secs(7))
+    );
     assert_eq!(resolver.connect_timeout, Some(Duration::from_secs(5)));
     let balancer = resolver.load_balancer.as_ref().unwrap();
     let cookie = balancer.hash_policies[0].cookie_config.as_ref().unwrap();

@@ -50,12 +50,9 @@ impl<'a> Walk<'a> {
         action.rewrite = rewrite(&written.prefix_rewrite, path);
         action.request_headers = headers::modifier(&written.request_headers)?;
         action.response_headers = headers::modifier(&written.response_headers)?;
-        if written.request_timeout.is_some() {
-            action.timeouts.request = written.request_timeout;
-        }
-        if written.idle_timeout.is_some() {
-            action.timeouts.idle = written.idle_timeout;
-        }
+        let timeouts = &mut action.timeouts;
+        timeouts.request = written.request_timeout.over(timeouts.request);
+        timeouts.idle = written.idle_timeout.over(timeouts.idle);
         let (retry, ignored) = retry(written);
         action.retry = retry;
         for word in ignored {

@@ -163,6 +163,27 @@ fn failover_targets_follow_in_order_with_identities_of_their_own() {
 }
 
 #[test]
+fn negative_timeouts_are_none_and_a_resolvers_ends_at_the_router() {
+    let nodes = json!({
+    "resolver:api": {"Type": "resolver", "Name": "api", "Resolver": {
+        "RequestTimeout": -1, "Target": "api.id"}},
+    "router:api": {"Type": "router", "Name": "api", "Routes": [
+        {"NextNode": "resolver:api", "Definition": {
+            "Destination": {"RequestTimeout": "-1s", "IdleTimeout": "-1s"}}},
+        {"NextNode": "resolver:api"},
+    ]}});
+    let direct = translated(&chain("http", "resolver:api", nodes.clone()));
+    assert_eq!(routes(&direct)[0].action.timeouts.request, None);
+    let routed = translated(&chain("http", "router:api", nodes));
+    let timeouts: Vec<_> = routes(&routed)
+        .iter()
+        .map(|one| one.action.timeouts)
+        .collect();
+    assert_eq!((timeouts[0].request, timeouts[0].idle), (None, None));
+    assert_eq!(timeouts[1], Default::default());
+}
+
+#[test]
 fn waits_for_instances_but_not_for_those_that_cannot_be_had() {
     let chain = chain("tcp", "resolver:api", json!({}));
     let mut answers = answers();

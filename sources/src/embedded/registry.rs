@@ -107,6 +107,7 @@ impl Registry {
             Topic::Leaf(service) => self.leaf(service).map(Fact::Leaf),
             Topic::Intentions(service) => Ok(Fact::Intentions(Arc::new(self.intentions(service)))),
             Topic::Agent => Ok(Fact::Agent(Arc::new(self.agent()))),
+            Topic::Mesh => Ok(Fact::Mesh(Arc::default())),
             Topic::Chain(query) => Ok(Fact::Chain(Arc::new(self.chain(query)))),
             Topic::Instances(query) => Ok(Fact::Instances(Arc::new(self.instances(query)))),
             // No intention here asks for a token.
@@ -262,6 +263,8 @@ impl Registry {
                         Health::Healthy => CheckStatus::Passing,
                         Health::Unhealthy => CheckStatus::Critical,
                     },
+                    // A check without output has not run yet, and is not believed.
+                    has_output: true,
                     ..Check::default()
                 }],
             }

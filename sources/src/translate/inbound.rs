@@ -1,12 +1,14 @@
 //! The inbound side of a sidecar: its public listener, and the application behind it.
 
+use super::expose::exposed;
+use super::foreign;
+use super::mesh::MeshRules;
 use super::opaque::Opaque;
 use crate::publish::Contents;
 use consul::agent::{AgentService, Proxy};
 use meridian_model::cluster::Target;
 use meridian_model::listener::{
-    Alpn, ClientCertificateHeader, ClientTrust, ConnectionLimits, HttpService, PathNormalization,
-    TcpService,
+    Alpn, ClientCertificateHeader, ClientTrust, ConnectionLimits, HttpService, TcpService,
 };
 use meridian_model::policy::RouteTimeouts;
 use meridian_model::route::{Precedence, VirtualHost};
@@ -78,11 +80,13 @@ pub(crate) fn inbound(
     proxy: &Proxy,
     identity: &IdentityName,
     authorization: Authorization,
+    mesh: &MeshRules,
 ) -> Result<Contents, String> {
     let resource = format!("proxy {}", registration.id);
+    let unserved = foreign::unserved(&resource, proxy)?;
     let mut config = Opaque::new(&resource, &proxy.config);
     let protocol = Protocol::parse(config.text("protocol").as_deref());
-    let bind = bind(registration, &mut config)?;
+    let address = bind(registration, &mut config)?;
     let application = application(proxy)?;
 
     let mut cluster = Cluster::new(CLUSTER.into(), protocol.upstream(), vec![application]);
@@ -90,6 +94,12 @@ pub(crate) fn inbound(
         cluster.connect_timeout = timeout;
     }
     let mut limits = ConnectionLimits::default();
+    if let Some(kib) = config
+        .fitting::<u16>("max_request_headers_kb")
+        .filter(|n| *n > 0)
+    {
+        limits.head_bytes = u32::from(kib) * 1024;
+    }
     // 0 is Consul's word for no limit; our own then holds.
     if let Some(most) = config.fitting("max_inbound_connections").filter(|n| *n > 0) {
         limits.connections = most;
@@ -105,18 +115,20 @@ pub(crate) fn inbound(
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => Service::Http(Arc::new(HttpService {
             routes: Arc::new(everything_to(&cluster.name, timeouts)),
             authorization,
-            client_certificate: protocol.client_certificate(),
+            client_certificate: match mesh.sanitize_certificate {
+                true => ClientCertificateHeader::Sanitize,
+                false => protocol.client_certificate(),
+            },
             trust: ClientTrust::Mesh,
-            normalization: PathNormalization::MESH_INBOUND,
+            normalization: mesh.normalization,
         })),
     };
-    let mut contents = Contents {
-        rejected: config.rejected,
-        ..Contents::default()
-    };
+    let mut contents = exposed(proxy, address.ip(), application_ip(proxy)?, timeouts);
+    contents.rejected.extend(config.rejected);
+    contents.rejected.extend(unserved);
     contents.listener(Listener {
         name: ListenerName::from(LISTENER),
-        bind,
+        bind: Bind::Tcp(address),
         direction: Direction::Inbound,
         security: Security::Mesh {
             identity: identity.clone(),
@@ -131,7 +143,7 @@ pub(crate) fn inbound(
 }
 
 /// `bind_address` and `bind_port` win over the registered address and port; no address is all.
-fn bind(registration: &AgentService, config: &mut Opaque<'_>) -> Result<Bind, String> {
+fn bind(registration: &AgentService, config: &mut Opaque<'_>) -> Result<SocketAddr, String> {
     let host = config
         .text("bind_address")
         .unwrap_or_else(|| registration.address.clone());
@@ -147,17 +159,22 @@ fn bind(registration: &AgentService, config: &mut Opaque<'_>) -> Result<Bind, St
     if port == 0 {
         return Err("the proxy is registered without a port".to_owned());
     }
-    Ok(Bind::Tcp(SocketAddr::new(ip, port)))
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// Where the application's exposed ports are.
+fn application_ip(proxy: &Proxy) -> Result<IpAddr, String> {
+    match proxy.local_service_address.as_str() {
+        "" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => ip(host),
+    }
 }
 
 fn application(proxy: &Proxy) -> Result<Arc<Target>, String> {
     let address = if !proxy.local_service_socket_path.is_empty() {
         EndpointAddress::Unix(proxy.local_service_socket_path.as_str().into())
     } else {
-        let ip = match proxy.local_service_address.as_str() {
-            "" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            host => ip(host)?,
-        };
+        let ip = application_ip(proxy)?;
         match proxy.local_service_port {
             0 => return Err("the proxy has neither LocalServicePort nor a socket path".to_owned()),
             port => EndpointAddress::Tcp(SocketAddr::new(ip, port)),
@@ -199,7 +216,8 @@ fn timeouts(config: &mut Opaque<'_>) -> RouteTimeouts {
     timeouts
 }
 
-fn everything_to(cluster: &ClusterName, timeouts: RouteTimeouts) -> RouteTable {
+/// Sends every request to one cluster.
+pub(crate) fn everything_to(cluster: &ClusterName, timeouts: RouteTimeouts) -> RouteTable {
     let mut action = RouteAction::forward(cluster.clone());
     action.timeouts = timeouts;
     RouteTable {
@@ -219,6 +237,7 @@ fn everything_to(cluster: &ClusterName, timeouts: RouteTimeouts) -> RouteTable {
 mod tests {
     use super::*;
     use meridian_model::Verdict;
+    use meridian_model::listener::PathNormalization;
     use serde_json::{Value, json};
 
     fn translate(mut registration: Value) -> Result<Contents, String> {
@@ -230,7 +249,13 @@ mod tests {
             default: Verdict::Deny,
             providers: Vec::new(),
         };
-        inbound(&registration, &proxy, &"web".into(), rules)
+        inbound(
+            &registration,
+            &proxy,
+            &"web".into(),
+            rules,
+            &MeshRules::default(),
+        )
     }
 
     fn with_config(config: Value) -> Contents {
@@ -331,7 +356,8 @@ mod tests {
     #[test]
     fn timeouts_and_limits_come_from_the_configuration() {
         let contents = with_config(json!({"protocol": "http", "local_request_timeout_ms": 1234,
-            "local_connect_timeout_ms": 700, "max_inbound_connections": 7}));
+            "local_connect_timeout_ms": 700, "max_inbound_connections": 7,
+            "max_request_headers_kb": 96}));
         let action = &http(&contents).routes.hosts[0].routes[0].action.clone();
         assert_eq!(action.timeouts.request, Some(Duration::from_millis(1234)));
         assert_eq!(
@@ -339,6 +365,7 @@ mod tests {
             Duration::from_millis(700)
         );
         assert_eq!(contents.listeners[LISTENER].limits.connections, 7);
+        assert_eq!(contents.listeners[LISTENER].limits.head_bytes, 96 * 1024);
 
         let contents = with_config(json!({"protocol": "http", "local_request_timeout_ms": 0}));
         assert_eq!(

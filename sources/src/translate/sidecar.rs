@@ -1,9 +1,11 @@
 //! A whole sidecar: what it wants to know, and what it makes of it.
 
+use super::expose;
 use super::identity;
 use super::inbound::{self, inbound};
 use super::intention::authorization;
 use super::jwt;
+use super::mesh::{MeshRules, mesh_rules};
 use super::upstream::{Caller, Upstream, listener_name, upstreams};
 use crate::chain::{Instances, needs};
 use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
@@ -43,6 +45,7 @@ impl Sidecar {
         let service = &proxy.destination_service_name;
         wanted.insert(Topic::Leaf(service.clone()));
         wanted.insert(Topic::Intentions(service.clone()));
+        wanted.insert(Topic::Mesh);
         if let Some(intentions) = knowledge.intentions(service) {
             wanted.extend(jwt::wanted(intentions, knowledge));
         }
@@ -71,12 +74,25 @@ impl Sidecar {
             return None;
         }
         let mut contents = Contents::default();
+        let mesh = match knowledge.mesh() {
+            Known::Waiting if previous.generation == 0 => return None,
+            Known::Value(Some(entry)) => {
+                let (mesh, rejected) = mesh_rules(entry);
+                contents.rejected.extend(rejected);
+                mesh
+            }
+            Known::Failed(reason) => {
+                contents.reject("mesh", format!("{reason}; its defaults hold"));
+                MeshRules::default()
+            }
+            Known::Waiting | Known::Value(None) => MeshRules::default(),
+        };
         let identity = identity::known(knowledge, service, previous, &mut contents)?;
         let trust_domain = identity.spiffe.trust_domain();
 
         let (rules, rejected) = authorization(intentions, trust_domain, default, &providers);
         contents.rejected.extend(rejected);
-        match inbound(registration, proxy, &identity.name, rules) {
+        match inbound(registration, proxy, &identity.name, rules, &mesh) {
             Ok(inbound) => contents.absorb(inbound),
             Err(reason) => {
                 contents.reject(format!("proxy {}", registration.id), reason);
@@ -147,6 +163,18 @@ fn keep_inbound(contents: &mut Contents, previous: &Snapshot) {
     }
     if let Some((name, cluster)) = previous.clusters.get_key_value(inbound::CLUSTER) {
         contents.clusters.insert(name.clone(), Arc::clone(cluster));
+    }
+    for (name, listener) in &previous.listeners {
+        if name.as_str().starts_with(expose::PREFIX) {
+            contents
+                .listeners
+                .insert(name.clone(), Arc::clone(listener));
+        }
+    }
+    for (name, cluster) in &previous.clusters {
+        if name.as_str().starts_with(expose::PREFIX) {
+            contents.clusters.insert(name.clone(), Arc::clone(cluster));
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The outbound side of a sidecar: one listener for each upstream of its registration.
 
+use super::foreign;
 use super::inbound::{CLUSTER, TCP_IDLE, ip};
 use super::opaque::{Opaque, whole};
 use crate::chain::{self, Instances, Setting, Traffic};
@@ -222,7 +223,8 @@ fn upstream(
         .table("passive_health_check")
         .map(outlier)
         .unwrap_or_default();
-    let rejected = config.rejected;
+    let mut rejected = config.rejected;
+    rejected.extend(foreign::escapes(&resource, &written.config));
     let upstream = Upstream {
         label,
         bind,

@@ -63,6 +63,7 @@ impl World {
                 Topic::Leaf(service) => Fact::Leaf(Arc::new(self.ca.leaf(service).unwrap())),
                 Topic::Intentions(_) => Fact::Intentions(Arc::default()),
                 Topic::Agent => Fact::Agent(Arc::new(agent.clone())),
+                Topic::Mesh => Fact::Mesh(Arc::default()),
                 Topic::Chain(query) => Fact::Chain(Arc::new(chain(&query.service))),
                 Topic::Instances(_) => Fact::Instances(Arc::default()),
             };
