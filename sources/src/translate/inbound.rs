@@ -266,7 +266,7 @@ mod tests {
     fn http(contents: &Contents) -> Arc<HttpService> {
         match &contents.listeners[LISTENER].service {
             Service::Http(service) => Arc::clone(service),
-            Service::Tcp(_) => panic!("a TCP service"),
+            Service::Tcp(_) | Service::BySni(_) => panic!("not an HTTP service"),
         }
     }
 

@@ -58,7 +58,7 @@ impl World {
                 continue;
             }
             let fact = match &topic {
-                Topic::Registration(_) | Topic::JwtProvider(_) | Topic::Keys(_) => continue,
+                Topic::Registration(_) => continue,
                 Topic::Roots => Fact::Roots(Arc::new(self.ca.roots())),
                 Topic::Leaf(service) => Fact::Leaf(Arc::new(self.ca.leaf(service).unwrap())),
                 Topic::Intentions(_) => Fact::Intentions(Arc::default()),
@@ -66,6 +66,7 @@ impl World {
                 Topic::Mesh => Fact::Mesh(Arc::default()),
                 Topic::Chain(query) => Fact::Chain(Arc::new(chain(&query.service))),
                 Topic::Instances(_) => Fact::Instances(Arc::default()),
+                other => panic!("no sidecar here wants {other:?}"),
             };
             self.learn(topic, fact);
         }
@@ -212,7 +213,7 @@ fn the_default_policy_is_the_agents_unless_it_is_given() {
         let contents = sidecar.contents(&world.knowledge, &Snapshot::default());
         match &contents.unwrap().listeners[inbound::LISTENER].service {
             meridian_model::Service::Tcp(tcp) => tcp.authorization.as_ref().unwrap().default,
-            meridian_model::Service::Http(_) => panic!("an HTTP service"),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(verdict(sidecar()), Verdict::Allow);
