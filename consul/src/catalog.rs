@@ -8,6 +8,7 @@ use crate::{
     agent::{Proxy, ServiceKind, TaggedAddress, Weights},
     call::Call,
     client::Client,
+    health::ServiceEntry,
     query::Query,
     wire::nullable,
 };
@@ -20,6 +21,15 @@ impl Client {
             self,
             Call::get("list services", ["v1", "catalog", "services"]),
         )
+    }
+
+    /// The mesh gateways of every federated datacenter with their checks
+    /// (`GET /v1/internal/federation-states/mesh-gateways`). Blocks. Consul makes no promise to
+    /// keep this endpoint.
+    #[must_use]
+    pub fn mesh_gateways(&self) -> Query<BTreeMap<String, Vec<ServiceEntry>>> {
+        let path = ["v1", "internal", "federation-states", "mesh-gateways"];
+        Query::new(self, Call::get("list mesh gateways", path))
     }
 
     /// All instances of a service (`GET /v1/catalog/service/:service`). Blocks.
@@ -35,6 +45,14 @@ impl Client {
         Query::new(self, Call::get("list nodes", ["v1", "catalog", "nodes"]))
     }
 
+    /// Services behind an ingress or terminating gateway, wildcards expanded
+    /// (`GET /v1/catalog/gateway-services/:gateway`). Blocks.
+    #[must_use]
+    pub fn gateway_services(&self, gateway: &str) -> Query<Vec<GatewayService>> {
+        let path = ["v1", "catalog", "gateway-services", gateway];
+        Query::new(self, Call::get("list gateway services", path))
+    }
+
     /// All known datacenters, nearest first (`GET /v1/catalog/datacenters`). Doesn't block: a
     /// watch polls.
     #[must_use]
@@ -44,6 +62,47 @@ impl Client {
             Call::get("list datacenters", ["v1", "catalog", "datacenters"]),
         )
     }
+}
+
+/// A service behind a gateway. An ingress gateway has a row for each of its listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct GatewayService {
+    /// The service.
+    #[serde(deserialize_with = "nullable")]
+    pub service: ServiceName,
+    /// Port of the listener, of an ingress gateway.
+    pub port: u16,
+    /// Protocol of the listener, of an ingress gateway.
+    pub protocol: String,
+    /// Host names, of an ingress gateway.
+    #[serde(deserialize_with = "nullable")]
+    pub hosts: Vec<String>,
+    /// Authorities of the service, of a terminating gateway: a path there.
+    #[serde(rename = "CAFile")]
+    pub ca_file: String,
+    /// Certificate for the service, of a terminating gateway: a path there.
+    pub cert_file: String,
+    /// The certificate's key: a path there.
+    pub key_file: String,
+    /// Name to send to the service, of a terminating gateway.
+    #[serde(rename = "SNI")]
+    pub sni: String,
+    /// Whether requests are sent with the host name of the service's instance as `Host`, of a
+    /// terminating gateway.
+    pub auto_host_rewrite: bool,
+    /// It stands there because of `*`.
+    pub from_wildcard: bool,
+}
+
+/// A service's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ServiceName {
+    /// The name.
+    pub name: String,
+    /// Its namespace (Enterprise), else empty.
+    pub namespace: String,
 }
 
 /// A node.

@@ -4,8 +4,10 @@
 //! [`serde_json::Value`], into one of the types here, or into the caller's own.
 
 mod defaults;
+mod gateway;
 mod jwt;
 mod mesh;
+mod resolver;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -13,6 +15,13 @@ use serde_json::Value;
 pub use defaults::{
     InstanceLimits, Limits, PassiveHealthCheck, ProxyDefaults, RateLimits, RouteLimit,
     ServiceDefaults, UpstreamConfig, UpstreamSettings,
+};
+pub use gateway::{
+    ApiGatewayEntry, ApiGatewayListener, ApiGatewayTls, BoundApiGatewayEntry, BoundListener,
+    FileSystemCertificateEntry, HttpRouteEntry, HttpRouteFilters, HttpRouteMatch, HttpRouteRule,
+    HttpRouteService, HttpRouteTest, IngressGatewayEntry, IngressLimits, IngressListener,
+    IngressService, IngressTls, InlineCertificateEntry, Reference, RetryFilter, TcpRouteEntry,
+    TcpRouteService, TimeoutFilter, UrlRewrite,
 };
 pub use jwt::{
     JsonWebKeySet, JwksBackOff, JwksCluster, JwksRetryPolicy, JwksTlsCertificates, JwksTrustedCa,
@@ -23,6 +32,7 @@ pub use mesh::{
     DirectionalTls, MeshEntry, MeshHttp, MeshHttpIncoming, MeshTls, MeshTransparentProxy,
     RequestNormalization,
 };
+pub use resolver::ServiceResolver;
 
 use crate::{call::Call, client::Client, error::Error, query::Query};
 

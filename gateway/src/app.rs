@@ -1,6 +1,8 @@
-//! How the parts of a gateway are put together.
+//! How the parts of a gateway are put together: one from a file here, one that Consul's entries
+//! configure in [`entry`].
 
 use crate::cli::Run;
+use crate::entry;
 use consul::{Client, ConfigError};
 use meridian_config::{Gateway, GatewayFile, Report};
 use meridian_model::Bind;
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const BUILD: BuildInfo = BuildInfo {
+pub(crate) const BUILD: BuildInfo = BuildInfo {
     program: "gateway",
     version: env!("CARGO_PKG_VERSION"),
 };
@@ -28,7 +30,15 @@ const BUILD: BuildInfo = BuildInfo {
 const DEREGISTRATION: Duration = Duration::from_secs(1);
 
 /// Everything that was asked for, checked, before anything is started.
-pub(crate) struct Plan {
+pub(crate) enum Plan {
+    /// A gateway from a file.
+    File(Box<FilePlan>),
+    /// A gateway that Consul's entries configure.
+    Entry(Box<entry::Plan>),
+}
+
+/// A gateway from a file.
+pub(crate) struct FilePlan {
     settings: Settings,
     client: Client,
     path: PathBuf,
@@ -67,9 +77,27 @@ pub(crate) enum RunError {
 impl Plan {
     /// Reads everything that can be wrong.
     pub(crate) fn new(run: Run) -> Result<Self, PlanError> {
-        let file = GatewayFile::load(&run.config)
-            .map_err(PlanError::File)?
-            .value;
+        if let Some(gateway) = run.entry.gateway() {
+            let plan = entry::Plan::new(&run, gateway)?;
+            return Ok(Self::Entry(Box::new(plan)));
+        }
+        Ok(Self::File(Box::new(FilePlan::new(run)?)))
+    }
+
+    /// Runs until the end is asked for.
+    pub(crate) async fn run(self) -> Result<Outcome, RunError> {
+        match self {
+            Self::File(plan) => plan.run().await,
+            Self::Entry(plan) => plan.run().await,
+        }
+    }
+}
+
+impl FilePlan {
+    fn new(run: Run) -> Result<Self, PlanError> {
+        // The command line demands a file where no entry is meant.
+        let path = run.config.unwrap_or_default();
+        let file = GatewayFile::load(&path).map_err(PlanError::File)?.value;
         let environment = |name: &str| std::env::var(name).ok();
         let config = run
             .consul
@@ -83,13 +111,12 @@ impl Plan {
         Ok(Self {
             settings: settings.map_err(PlanError::Settings)?,
             client: Client::new(config).map_err(PlanError::Client)?,
-            path: run.config,
+            path,
             file,
         })
     }
 
-    /// Runs until the end is asked for.
-    pub(crate) async fn run(self) -> Result<Outcome, RunError> {
+    async fn run(self) -> Result<Outcome, RunError> {
         let process = Process::begin(BUILD, &self.settings.log).map_err(RunError::Process)?;
         let opened = process
             .open(self.settings.clone())

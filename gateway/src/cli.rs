@@ -1,8 +1,10 @@
 //! The command line: words that scripts rely on, so they don't change.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_program::validate::Validate;
 use meridian_program::{ConsulOptions, ProgramOptions};
+use meridian_sources::consul_gateway::{Gateway, Kind};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The edge gateway: routes requests from outside to services in and outside of Consul's mesh.
@@ -18,6 +20,9 @@ Examples:
   Check a file, then run it; it is read again whenever it changes, and on SIGHUP:
     gateway validate gateway.yaml
     gateway run --config gateway.yaml
+
+  Be a gateway that Consul's configuration entries describe:
+    gateway run --gateway api --service edge --address 10.0.0.1:8443 --register
 
   A whole file:
     version: edge/v1
@@ -50,12 +55,54 @@ pub(crate) enum Command {
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Run {
     /// The configuration file: YAML, `version: edge/v1`.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "gateway")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) entry: EntryOptions,
     #[command(flatten)]
     pub(crate) consul: ConsulOptions,
     #[command(flatten)]
     pub(crate) program: ProgramOptions,
+}
+
+/// A gateway that is configured in Consul rather than in a file, with the words of
+/// `consul connect envoy`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configured in Consul")]
+pub(crate) struct EntryOptions {
+    /// Be the gateway that an `api-gateway` or `ingress-gateway` entry describes.
+    #[arg(long, value_name = "KIND", conflicts_with = "config", requires_all = ["service", "address"])]
+    gateway: Option<EntryKind>,
+    /// Name of the gateway's service and of its entry.
+    #[arg(long, value_name = "NAME", requires = "gateway")]
+    service: Option<String>,
+    /// The gateway's registered address; listeners bind to the same host.
+    #[arg(long, value_name = "IP:PORT", requires = "gateway")]
+    address: Option<SocketAddr>,
+    /// Register the gateway with the agent, once, at the start.
+    #[arg(long, requires = "gateway")]
+    register: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EntryKind {
+    Api,
+    Ingress,
+}
+
+impl EntryOptions {
+    /// The gateway, where one in Consul is meant.
+    pub(crate) fn gateway(&self) -> Option<Gateway> {
+        Some(Gateway {
+            kind: match self.gateway? {
+                EntryKind::Api => Kind::Api,
+                EntryKind::Ingress => Kind::Ingress,
+            },
+            service: self.service.clone()?,
+            address: self.address?,
+            register: self.register,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +130,43 @@ mod tests {
         let Command::Run(run) = Cli::try_parse_from(words).unwrap().command else {
             panic!("not what was said");
         };
-        assert_eq!(run.config, PathBuf::from("g.yaml"));
+        assert_eq!(run.config, Some(PathBuf::from("g.yaml")));
+        assert_eq!(run.entry.gateway(), None);
+    }
+
+    fn run(words: &str) -> Result<Box<Run>, clap::Error> {
+        let words = ["gateway", "run"]
+            .into_iter()
+            .chain(words.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| match cli.command {
+            Command::Run(run) => run,
+            _ => panic!("not what was said"),
+        })
+    }
+
+    #[test]
+    fn takes_the_words_of_the_scenarios_in_any_order() {
+        let run = run(
+            "--admin-bind 127.0.0.1:19001 --register --address 10.0.0.1:8443 \
+                       --service edge --gateway api --http-addr http://127.0.0.1:8500",
+        )
+        .unwrap();
+        let expected = Gateway {
+            kind: Kind::Api,
+            service: "edge".into(),
+            address: SocketAddr::from(([10, 0, 0, 1], 8443)),
+            register: true,
+        };
+        assert_eq!(run.entry.gateway(), Some(expected));
+    }
+
+    #[test]
+    fn a_gateway_in_consul_has_name_and_address_and_no_file() {
+        assert!(run("--gateway ingress --service edge").is_err());
+        assert!(run("--gateway ingress --address 10.0.0.1:8443").is_err());
+        assert!(run("--gateway api --service a --address 10.0.0.1:1 --config g.yaml").is_err());
+        assert!(run("--config g.yaml --register").is_err());
+        assert!(run("--gateway mesh --service a --address 10.0.0.1:1").is_err());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! `gateway`: the edge, from a configuration file.
+//! `gateway`: the edge, from a configuration file or from Consul's entries.
 //!
 //! Reads as a table of contents: the words of the command line are in [`cli`],
-//! the order in which the parts start is in [`app`].
+//! the order in which the parts start is in [`app`] and [`entry`].
 
 mod app;
 mod cli;
+mod entry;
 
 use anyhow::Context;
 use clap::Parser;

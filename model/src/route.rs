@@ -10,8 +10,11 @@ use std::sync::Arc;
 pub struct RouteTable {
     /// Which of several matching routes wins.
     pub precedence: Precedence,
+    /// With which port in the request's authority a host is the one meant.
+    pub ports: HostPorts,
     /// Routes by host. A request goes to the most specific host that matches:
-    /// exact before wildcard, the longer wildcard before the shorter, `*` last.
+    /// exact before wildcard, `*.example.com` before `example.*`, the longer wildcard before the
+    /// shorter, `*` last.
     pub hosts: Vec<VirtualHost>,
 }
 
@@ -27,11 +30,22 @@ pub enum Precedence {
     MostSpecific,
 }
 
+/// With which port in the request's authority a host is the one meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostPorts {
+    /// Any or none.
+    #[default]
+    Any,
+    /// None or this one, as on Consul's gateways. With another port only `*` and hosts that end
+    /// in `.*` match.
+    Only(u16),
+}
+
 /// Routes for some hosts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VirtualHost {
     /// Lower-case host names without port; `*.example.com` for any labels
-    /// before, `*` for all.
+    /// before, `web.ingress.*` for any after, `*` for all.
     pub hosts: Vec<String>,
     /// Routes, in the order they were written.
     pub routes: Vec<Route>,

@@ -10,7 +10,9 @@ mod headers;
 mod resolver;
 mod route;
 
-pub(crate) use resolver::needs;
+pub(crate) use headers::modifier;
+pub(crate) use resolver::{needs, needs_gateways};
+pub(crate) use route::request_match;
 
 use crate::knowledge::{InstancesQuery, Known};
 use consul::chain::{CompiledChain, Node};
@@ -45,6 +47,9 @@ pub(crate) struct Setting<'a> {
 /// Where the instances of targets are looked up.
 pub(crate) trait Instances {
     fn instances(&self, query: &InstancesQuery) -> Known<'_, Vec<ServiceEntry>>;
+
+    /// Mesh gateways of a datacenter; none where they are not known.
+    fn gateways(&self, datacenter: &str) -> &[ServiceEntry];
 }
 
 /// A chain, translated.
@@ -141,6 +146,7 @@ impl<'a> Walk<'a> {
             }
         };
         RouteTable {
+            ports: Default::default(),
             precedence: Precedence::FirstMatch,
             hosts: vec![VirtualHost {
                 hosts: vec!["*".to_owned()],
@@ -197,8 +203,8 @@ impl<'a> Walk<'a> {
             clusters.push(WeightedCluster {
                 cluster: self.resolver(&split.next_node, resolver),
                 weight,
-                request_headers: headers::modifier(&definition.request_headers)?,
-                response_headers: headers::modifier(&definition.response_headers)?,
+                request_headers: modifier(&definition.request_headers)?,
+                response_headers: modifier(&definition.response_headers)?,
             });
         }
         if clusters.is_empty() {
@@ -244,7 +250,8 @@ fn kind(node: Option<&Node>) -> String {
     }
 }
 
-fn unroutable(reason: String) -> RouteAction {
+/// Answers 500, with the reason.
+pub(crate) fn unroutable(reason: String) -> RouteAction {
     RouteAction {
         destination: Destination::Unroutable {
             status: 500,

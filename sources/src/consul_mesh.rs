@@ -3,14 +3,16 @@
 //! Nothing is published before registration, leaf, roots, intentions and every upstream's chain
 //! are known. From then on Consul may be away: what is known goes on being served.
 
-use crate::knowledge::Origin;
-use crate::publish::{Publisher, Source, SourceMetrics, Task, Waiting, announce};
+use crate::knowledge::{Knowledge, Topic};
+use crate::publish::{Contents, Publisher, Source, SourceMetrics, Task};
+use crate::role::{self, Role};
 use crate::translate::sidecar;
 use crate::watching::{ConsulOptions, Watching, chain_of};
 use consul::Client;
 use consul::agent::{AgentService, ServiceKind};
 use consul::blocking::WatchEvent;
-use std::collections::BTreeMap;
+use meridian_model::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Which sidecar to be.
@@ -52,31 +54,16 @@ async fn follow(
         default: options.default_intention,
     };
     let watching = Watching::new(client, options, Arc::clone(&metrics));
-    serve(sidecar, watching, &*metrics, publisher).await;
+    role::serve(sidecar, watching, &*metrics, publisher).await;
 }
 
-/// Publishes what a sidecar makes of what its origin knows, as long as it runs.
-pub(crate) async fn serve(
-    sidecar: sidecar::Sidecar,
-    mut origin: impl Origin,
-    metrics: &dyn SourceMetrics,
-    mut publisher: Publisher,
-) {
-    let mut waiting = Waiting::default();
-    loop {
-        let wanted = sidecar.wanted(origin.knowledge());
-        origin.keep(&wanted);
-        origin.learn().await;
-        let before = publisher.last();
-        let status: Vec<_> = origin.status().into_iter().collect();
-        waiting.explain(&publisher, &status);
-        let published = match sidecar.contents(origin.knowledge(), &before) {
-            Some(contents) => publisher.publish(contents, status),
-            None => publisher.refresh(status),
-        };
-        if published {
-            announce(&publisher, &before, metrics);
-        }
+impl Role for sidecar::Sidecar {
+    fn wanted(&self, knowledge: &Knowledge) -> BTreeSet<Topic> {
+        self.wanted(knowledge)
+    }
+
+    fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
+        self.contents(knowledge, previous)
     }
 }
 

@@ -11,10 +11,10 @@ mod registry;
 pub use ca::{CaError, DevelopmentCa};
 pub use registry::{EmbeddedInstance, EmbeddedService, EmbeddedUpstream};
 
-use crate::consul_mesh;
 use crate::intent::Intent;
 use crate::publish::{Publisher, Source, SourceMetrics, Task};
 use crate::resolve;
+use crate::role;
 use crate::translate::sidecar::Sidecar;
 use meridian_model::{SpiffeId, Verdict};
 use origin::Following;
@@ -114,7 +114,7 @@ impl Embedded {
         };
         let origin = Following::new(self.clone());
         let task = Task::spawn(async move {
-            consul_mesh::serve(sidecar, origin, &*metrics, publisher).await;
+            role::serve(sidecar, origin, &*metrics, publisher).await;
         });
         Source { snapshots, task }
     }

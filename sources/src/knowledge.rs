@@ -6,12 +6,15 @@
 use crate::jwks::{KeyOrigin, Keys};
 use crate::settling::settled;
 use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
+use consul::catalog::GatewayService;
 use consul::chain::CompiledChain;
-use consul::entry::{JwtProviderEntry, MeshEntry};
+use consul::entry::{Entry, JwtProviderEntry, MeshEntry, ServiceResolver};
 use consul::health::ServiceEntry;
 use consul::intention::Intention;
 use meridian_model::{SourceState, SourceStatus};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +37,18 @@ pub(crate) enum Topic {
     Chain(ChainQuery),
     /// Instances of a service.
     Instances(InstancesQuery),
+    /// A configuration entry, by kind and name.
+    Entry(&'static str, String),
+    /// Services behind a gateway, by the gateway's name.
+    GatewayServices(String),
+    /// Ordinary services of the datacenter, by name.
+    Services,
+    /// Mesh gateways of all datacenters.
+    MeshGateways,
+    /// All `service-resolver` entries.
+    Resolvers,
+    /// A file on this machine.
+    File(PathBuf),
     /// A `jwt-provider` entry, by name.
     JwtProvider(String),
     /// Keys of such a provider.
@@ -52,6 +67,12 @@ impl Topic {
             Self::Mesh => "mesh",
             Self::Chain(_) => "chain",
             Self::Instances(_) => "health",
+            Self::Entry(..) => "config_entry",
+            Self::GatewayServices(_) => "gateway_services",
+            Self::Services => "services",
+            Self::MeshGateways => "mesh_gateways",
+            Self::Resolvers => "resolvers",
+            Self::File(_) => "file",
             Self::JwtProvider(_) => "jwt_provider",
             Self::Keys(_) => "jwks",
         }
@@ -72,6 +93,9 @@ pub(crate) struct ChainQuery {
     /// `MeshGateway.Mode` of the upstream.
     pub(crate) mesh_gateway: Option<String>,
 }
+
+/// Mesh gateways by datacenter.
+pub(crate) type GatewaysByDatacenter = BTreeMap<String, Vec<ServiceEntry>>;
 
 /// Which instances are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +124,15 @@ pub(crate) enum Fact {
     Chain(Arc<CompiledChain>),
     Instances(Arc<Vec<ServiceEntry>>),
     /// `None` where there is no such entry.
+    Entry(Arc<Option<Value>>),
+    GatewayServices(Arc<Vec<GatewayService>>),
+    /// With their tags.
+    Services(Arc<BTreeMap<String, Vec<String>>>),
+    /// By datacenter.
+    MeshGateways(Arc<GatewaysByDatacenter>),
+    Resolvers(Arc<Vec<ServiceResolver>>),
+    File(Arc<Vec<u8>>),
+    /// `None` where there is no such entry.
     JwtProvider(Arc<Option<JwtProviderEntry>>),
     /// A source of keys that fails says so itself: it knows how long old keys are good.
     Keys(Arc<Keys>),
@@ -125,6 +158,17 @@ pub(crate) enum Known<'a, T> {
     Failed(&'a str),
     /// The last answer.
     Value(&'a T),
+}
+
+/// Why there is no entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoEntry {
+    /// There is no answer yet.
+    Waiting,
+    /// It does not exist.
+    Absent,
+    /// It cannot be had, or cannot be read.
+    Failed(String),
 }
 
 /// Where knowledge comes from: Consul, or the embedded registry.
@@ -249,6 +293,58 @@ impl Knowledge {
         let topic = Topic::Instances(query.clone());
         match self.facts.get(&topic) {
             Some(Fact::Instances(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
+    /// An entry, or why it cannot be had: it was not asked for yet, it is not there, Consul does
+    /// not say, or it makes no sense.
+    pub(crate) fn entry<E: Entry>(&self, name: &str) -> Result<E, NoEntry> {
+        let topic = Topic::Entry(E::KIND, name.to_owned());
+        let Some(Fact::Entry(value)) = self.facts.get(&topic) else {
+            return Err(match self.unknown::<()>(&topic) {
+                Known::Failed(reason) => NoEntry::Failed(reason.to_owned()),
+                Known::Waiting | Known::Value(()) => NoEntry::Waiting,
+            });
+        };
+        let Some(value) = value.as_ref() else {
+            return Err(NoEntry::Absent);
+        };
+        serde_json::from_value(value.clone()).map_err(|error| NoEntry::Failed(error.to_string()))
+    }
+
+    pub(crate) fn gateway_services(&self, gateway: &str) -> Option<&[GatewayService]> {
+        match self.facts.get(&Topic::GatewayServices(gateway.to_owned()))? {
+            Fact::GatewayServices(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn services(&self) -> Option<&BTreeMap<String, Vec<String>>> {
+        match self.facts.get(&Topic::Services)? {
+            Fact::Services(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn mesh_gateways(&self) -> Option<&GatewaysByDatacenter> {
+        match self.facts.get(&Topic::MeshGateways)? {
+            Fact::MeshGateways(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn resolvers(&self) -> Option<&[ServiceResolver]> {
+        match self.facts.get(&Topic::Resolvers)? {
+            Fact::Resolvers(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn file(&self, path: &Path) -> Known<'_, Vec<u8>> {
+        let topic = Topic::File(path.to_owned());
+        match self.facts.get(&topic) {
+            Some(Fact::File(value)) => Known::Value(value),
             _ => self.unknown(&topic),
         }
     }

@@ -7,6 +7,8 @@
 //! says how old it is.
 //!
 //! - [`consul_mesh`]: a sidecar, from its registration in Consul.
+//! - [`consul_gateway`]: an ingress or API gateway, from its entries in Consul.
+//! - [`sni_gateway`]: a mesh or terminating gateway, from what Consul knows.
 //! - [`mod@file`] and [`resolve`]: a gateway, from a configuration file and from wherever its
 //!   backends are found.
 //! - [`register`]: the gateway as a service of the mesh.
@@ -15,15 +17,18 @@
 pub mod intent;
 pub mod publish;
 
+pub mod consul_gateway;
 pub mod consul_mesh;
 pub mod embedded;
 pub mod file;
 pub mod register;
 pub mod resolve;
+pub mod sni_gateway;
 
 mod chain;
 mod jwks;
 mod knowledge;
+mod role;
 mod settling;
 mod translate;
 mod watching;

@@ -3,15 +3,22 @@
 //! Everything in here is pure. What cannot be honoured is refused by itself, with its reason;
 //! rules about who may call become stricter when they are not understood, never laxer.
 
+pub(crate) mod api;
+pub(crate) mod certificate;
+pub(crate) mod edge;
 pub(crate) mod endpoint;
 pub(crate) mod expose;
 pub(crate) mod foreign;
 pub(crate) mod identity;
 pub(crate) mod inbound;
+pub(crate) mod ingress;
 pub(crate) mod intention;
 pub(crate) mod jwt;
 pub(crate) mod matcher;
 pub(crate) mod mesh;
+pub(crate) mod mesh_gateway;
 pub(crate) mod opaque;
 pub(crate) mod sidecar;
+pub(crate) mod sni_gateway;
+pub(crate) mod terminating_gateway;
 pub(crate) mod upstream;

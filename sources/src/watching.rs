@@ -10,6 +10,7 @@ use consul::health::ServiceEntry;
 use consul::{Client, Query};
 use meridian_model::{SourceState, SourceStatus, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
@@ -37,6 +38,9 @@ impl Default for ConsulOptions {
         }
     }
 }
+
+/// Services that are neither sidecars nor gateways.
+const ORDINARY: &str = "ServiceKind == \"\"";
 
 /// Name of this source in statuses and metrics.
 pub(crate) const CONSUL: &str = "consul";
@@ -102,6 +106,26 @@ impl Watching {
             Topic::Instances(query) => {
                 let query = instances(client, query);
                 self.follow(topic, query, pacing, Fact::Instances)
+            }
+            Topic::Entry(kind, name) => {
+                let query = client.config_entry(kind, name);
+                self.follow(topic, query, pacing, Fact::Entry)
+            }
+            Topic::GatewayServices(gateway) => {
+                let query = client.gateway_services(gateway);
+                self.follow(topic, query, pacing, Fact::GatewayServices)
+            }
+            Topic::Services => {
+                let query = client.catalog_services().filter(ORDINARY);
+                self.follow(topic, query, pacing, Fact::Services)
+            }
+            Topic::MeshGateways => {
+                self.follow(topic, client.mesh_gateways(), pacing, Fact::MeshGateways)
+            }
+            Topic::Resolvers => self.follow(topic, client.entries(), pacing, Fact::Resolvers),
+            Topic::File(path) => {
+                let (sender, path) = (self.sender.clone(), path.clone());
+                Task::spawn(follow_file(topic, path, sender))
             }
             Topic::JwtProvider(name) => {
                 let query = client.entry(name);
@@ -213,6 +237,32 @@ async fn follow<T, F>(
         if let News::Failed(reason) = &news {
             tracing::debug!(?topic, %reason, "watch failed");
         }
+        if sender.send((topic.clone(), news)).await.is_err() {
+            // Nobody listens any more.
+            return;
+        }
+    }
+}
+
+/// Certificates are replaced days before they end, so that seconds don't count; and a poll sees
+/// what is swapped by symbolic link, as on Kubernetes' and Nomad's volumes.
+const FILE_POLL: Duration = Duration::from_secs(2);
+
+async fn follow_file(topic: Topic, path: PathBuf, sender: mpsc::Sender<(Topic, News)>) {
+    let mut polls = tokio::time::interval(FILE_POLL);
+    let mut last = None;
+    loop {
+        polls.tick().await;
+        let read = tokio::fs::read(&path).await;
+        let read = read.map_err(|error| format!("read {}: {error}", path.display()));
+        if last.as_ref() == Some(&read) {
+            continue;
+        }
+        let news = match read.clone() {
+            Ok(bytes) => News::Learned(Fact::File(Arc::new(bytes))),
+            Err(reason) => News::Failed(reason),
+        };
+        last = Some(read);
         if sender.send((topic.clone(), news)).await.is_err() {
             // Nobody listens any more.
             return;

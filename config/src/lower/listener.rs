@@ -146,6 +146,7 @@ fn service(written: &Written, table: Table) -> Service {
         })),
         Table::Http(hosts) => Service::Http(Arc::new(HttpService {
             routes: Arc::new(RouteTable {
+                ports: Default::default(),
                 precedence: Precedence::MostSpecific,
                 hosts: hosts
                     .into_iter()

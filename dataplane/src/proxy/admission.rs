@@ -11,7 +11,7 @@ use crate::headers::strip_headers;
 use crate::jwt::Tokens;
 use crate::normalize::{Normalized, normalize};
 use crate::route::{
-    MatchedPath, Origin, RequestFacts, host_of_authority, redirect_location, rewrite_path,
+    MatchedPath, Origin, RequestFacts, redirect_location, rewrite_path,
 };
 use crate::tables::{Action, App, HttpApp};
 use http::header::EXPECT;
@@ -205,7 +205,7 @@ fn authorize_and_route(
     let head = session.req_header();
     let authority = authority::of(head).unwrap_or_default();
     let facts = RequestFacts {
-        host: host_of_authority(authority),
+        host: app.router.host_of(authority),
         path: head.uri.path(),
         query: head.uri.query(),
         method: &head.method,

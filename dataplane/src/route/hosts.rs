@@ -5,6 +5,7 @@
 //! virtual host, and a route written for `*` can't reach into a host whose
 //! owner did not write it.
 
+use meridian_model::route::HostPorts;
 use std::collections::HashMap;
 
 /// The host of an authority (`example.com:8080`, `[::1]:80`): without its
@@ -18,12 +19,27 @@ pub fn host_of_authority(authority: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// Values by host: exact before wildcard, the longer wildcard before the shorter, `*` last.
+/// As [`host_of_authority`], where `ports` takes the authority's port; otherwise the authority
+/// itself, which then is no named host's.
+pub(super) fn host_on(authority: &str, ports: HostPorts) -> &str {
+    let host = host_of_authority(authority);
+    let HostPorts::Only(own) = ports else {
+        return host;
+    };
+    match authority.rsplit_once(':') {
+        Some((_, port)) if !port.contains(']') && port.parse() != Ok(own) => authority,
+        _ => host,
+    }
+}
+
+/// Values by host: exact before `*.` before `.*`, the longer wildcard before the shorter, `*` last.
 #[derive(Debug, Clone)]
 pub(super) struct HostMap<T> {
     exact: HashMap<Box<str>, T>,
     /// Keyed by what follows the star: `.example.com`.
     suffixes: HashMap<Box<str>, T>,
+    /// Keyed by what precedes the star: `web.ingress.`.
+    prefixes: HashMap<Box<str>, T>,
     any: Option<T>,
 }
 
@@ -32,6 +48,7 @@ impl<T> HostMap<T> {
         Self {
             exact: HashMap::new(),
             suffixes: HashMap::new(),
+            prefixes: HashMap::new(),
             any: None,
         }
     }
@@ -39,10 +56,13 @@ impl<T> HostMap<T> {
     /// Sets the value of a host as the model writes it.
     pub(super) fn insert(&mut self, host: &str, value: T) {
         let host = host.to_ascii_lowercase();
-        match host.strip_prefix('*') {
-            Some("") => self.any = Some(value),
-            Some(suffix) if suffix.starts_with('.') => {
+        match (host.strip_prefix('*'), host.strip_suffix('*')) {
+            (Some(""), _) => self.any = Some(value),
+            (Some(suffix), _) if suffix.starts_with('.') => {
                 self.suffixes.insert(suffix.into(), value);
+            }
+            (_, Some(prefix)) if prefix.ends_with('.') => {
+                self.prefixes.insert(prefix.into(), value);
             }
             _ => {
                 self.exact.insert(host.into(), value);
@@ -56,7 +76,7 @@ impl<T> HostMap<T> {
     }
 
     fn find_named(&self, host: &str) -> Option<&T> {
-        if self.exact.is_empty() && self.suffixes.is_empty() {
+        if self.exact.is_empty() && self.suffixes.is_empty() && self.prefixes.is_empty() {
             return None;
         }
         let mut buffer = [0; MAX_HOST_BYTES];
@@ -69,12 +89,17 @@ impl<T> HostMap<T> {
         }
         // From the longest suffix to the shortest. The first byte is skipped:
         // a star stands for at least one label.
-        lower
-            .bytes()
-            .enumerate()
-            .skip(1)
-            .filter(|(_, byte)| *byte == b'.')
-            .find_map(|(dot, _)| self.suffixes.get(&lower[dot..]))
+        let dots = || lower.match_indices('.').map(|(dot, _)| dot);
+        dots()
+            .filter(|dot| *dot > 0)
+            .find_map(|dot| self.suffixes.get(&lower[dot..]))
+            .or_else(|| {
+                // From the longest prefix to the shortest, each with something behind it.
+                dots()
+                    .rev()
+                    .filter(|dot| dot + 1 < lower.len())
+                    .find_map(|dot| self.prefixes.get(&lower[..=dot]))
+            })
     }
 }
 
@@ -123,6 +148,43 @@ mod tests {
         for (host, expected) in cases {
             assert_eq!(hosts.find(host), Some(&expected), "{host}");
         }
+    }
+
+    #[test]
+    fn a_star_at_the_end_stands_for_any_labels() {
+        let mut hosts = HostMap::new();
+        for host in ["web.ingress.*", "web.*", "*.consul", "web.ingress.exact"] {
+            hosts.insert(host, host);
+        }
+        let cases = [
+            ("web.ingress.test", Some("web.ingress.*")),
+            ("WEB.ingress.a.test:80", Some("web.ingress.*")),
+            ("web.test", Some("web.*")),
+            ("web.ingress.consul", Some("*.consul")),
+            ("web.ingress.exact", Some("web.ingress.exact")),
+            ("web.", None),
+            ("other.ingress.test", None),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(hosts.find(host).copied(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn another_port_is_another_host_where_ports_count() {
+        let cases = [
+            ("a.test", "a.test"),
+            ("a.test:9", "a.test"),
+            ("a.test:80", "a.test:80"),
+            ("a.test:", "a.test:"),
+            ("[::1]", "[::1]"),
+            ("[::1]:9", "[::1]"),
+            ("[::1]:80", "[::1]:80"),
+        ];
+        for (authority, host) in cases {
+            assert_eq!(host_on(authority, HostPorts::Only(9)), host, "{authority}");
+        }
+        assert_eq!(host_on("a.test:80", HostPorts::Any), "a.test");
     }
 
     #[test]

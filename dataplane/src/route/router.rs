@@ -1,12 +1,12 @@
 //! The compiled route table of a listener.
 
 use super::conditions::{RequestFacts, all_but_method_hold, conditions_hold};
-use super::hosts::HostMap;
+use super::hosts::{HostMap, host_on};
 use super::paths::PathIndex;
 use super::rank;
 use super::rewrite::MatchedPath;
 use http::Method;
-use meridian_model::route::Precedence;
+use meridian_model::route::{HostPorts, Precedence};
 use meridian_model::{Route, RouteAction, RouteMatch, RouteName, RouteTable};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Router<A> {
     hosts: HostMap<usize>,
+    ports: HostPorts,
     tables: Vec<Table<A>>,
 }
 
@@ -57,7 +58,17 @@ impl<A> Router<A> {
             });
             hosts.insert(host, place);
         }
-        Self { hosts, tables }
+        Self {
+            hosts,
+            ports: table.ports,
+            tables,
+        }
+    }
+
+    /// The host of an authority, as [`RequestFacts::host`] has it for this table: without its
+    /// port, unless that port is another listener's.
+    pub fn host_of<'a>(&self, authority: &'a str) -> &'a str {
+        host_on(authority, self.ports)
     }
 
     /// The route that wins the request, if any matches.

@@ -6,7 +6,7 @@ use crate::translate::endpoint::{View, endpoints};
 use consul::chain::{CompiledChain, ResolverNode, Target as WrittenTarget};
 use meridian_model::cluster::{MeshTransport, Target, Transport};
 use meridian_model::identity::ServiceId;
-use meridian_model::{Cluster, ClusterName, SpiffeId};
+use meridian_model::{Cluster, ClusterName, Endpoint, Health, SpiffeId};
 use std::sync::Arc;
 
 /// Instances that must be known before the chain can be translated.
@@ -19,19 +19,49 @@ pub(crate) fn needs(chain: &CompiledChain, datacenter: &str) -> Vec<InstancesQue
         .collect()
 }
 
+/// Whether targets are reached through mesh gateways.
+pub(crate) fn needs_gateways(chain: &CompiledChain, datacenter: &str) -> bool {
+    let mut targets = chain.targets.values();
+    targets.any(|target| matches!(gateways_of(target, datacenter), Ok(Some(_))))
+}
+
 /// Why a target cannot be reached from here.
 fn obstacle(target: &WrittenTarget, datacenter: &str) -> Option<String> {
     if !target.peer.is_empty() {
         return Some(format!("it lies in cluster peer `{}`", target.peer));
     }
+    gateways_of(target, datacenter).err()
+}
+
+/// The datacenter whose mesh gateways are dialled in place of a target; `None` where the target
+/// itself is. A target of the own datacenter always is.
+fn gateways_of<'a>(
+    target: &'a WrittenTarget,
+    datacenter: &'a str,
+) -> Result<Option<&'a str>, String> {
     let remote = !target.datacenter.is_empty() && target.datacenter != datacenter;
     match target.mesh_gateway.mode.as_str() {
-        "" | "none" => None,
-        _ if !remote || target.external => None,
-        mode => Some(format!(
-            "it is reached through mesh gateways (mode `{mode}`)"
-        )),
+        _ if !remote || target.external => Ok(None),
+        "" | "none" => Ok(None),
+        "local" => Ok(Some(datacenter)),
+        "remote" => Ok(Some(&target.datacenter)),
+        mode => Err(format!("mesh gateway mode `{mode}` is not known")),
     }
+}
+
+/// Mesh gateways in place of a target's instances. They can be healthy only while one of those
+/// is, for nobody but the target's datacenter looks behind them.
+fn behind_gateways(gateways: &[Endpoint], instances: &[Endpoint]) -> Arc<[Endpoint]> {
+    let alive = instances.iter().any(|one| one.health == Health::Healthy);
+    let seen = |gateway: &Endpoint| Endpoint {
+        health: if alive {
+            gateway.health
+        } else {
+            Health::Unhealthy
+        },
+        ..gateway.clone()
+    };
+    gateways.iter().map(seen).collect()
 }
 
 fn query(target: &WrittenTarget, datacenter: &str) -> InstancesQuery {
@@ -88,6 +118,16 @@ impl<'a> Walk<'a> {
         cluster
     }
 
+    fn through_gateways(&mut self, datacenter: &str, instances: &[Endpoint]) -> Arc<[Endpoint]> {
+        let view = View {
+            only_passing: false,
+            local_datacenter: Some(self.setting.datacenter),
+        };
+        let (gateways, rejected) = endpoints(self.instances.gateways(datacenter), view);
+        self.rejected.extend(rejected);
+        behind_gateways(&gateways, instances)
+    }
+
     fn target(&mut self, id: &str) -> Result<Target, String> {
         let target = self.chain.targets.get(id).ok_or("it is not in the chain")?;
         if let Some(reason) = obstacle(target, self.setting.datacenter) {
@@ -106,6 +146,10 @@ impl<'a> Walk<'a> {
             Known::Waiting | Known::Failed(_) => (Arc::default(), Vec::new()),
         };
         self.rejected.extend(rejected);
+        let endpoints = match gateways_of(target, self.setting.datacenter)? {
+            None => endpoints,
+            Some(datacenter) => self.through_gateways(datacenter, &endpoints),
+        };
         let service = ServiceId {
             partition: or_default(&target.partition),
             namespace: or_default(&target.namespace),

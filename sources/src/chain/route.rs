@@ -64,7 +64,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn request_match(definition: &RouteDefinition) -> Result<RouteMatch, String> {
+/// The conditions of a route.
+pub(crate) fn request_match(definition: &RouteDefinition) -> Result<RouteMatch, String> {
     if let Some(key) = definition.unknown.keys().next() {
         return Err(format!("the route has the unknown field `{key}`"));
     }

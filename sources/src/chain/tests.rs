@@ -18,6 +18,13 @@ impl Instances for Answers {
             Some(Err(reason)) => Known::Failed(reason),
         }
     }
+
+    fn gateways(&self, datacenter: &str) -> &[ServiceEntry] {
+        match self.0.get(format!("gateways {datacenter}").as_str()) {
+            Some(Ok(gateways)) => gateways,
+            _ => &[],
+        }
+    }
 }
 
 fn instance(id: &str, check: &str) -> ServiceEntry {
@@ -302,27 +309,70 @@ fn what_cannot_be_honoured_fails_loud_by_itself() {
 }
 
 #[test]
-fn targets_behind_peers_and_mesh_gateways_are_left_out_and_named() {
+fn targets_behind_peers_are_left_out_and_named() {
     let mut peered = chain("tcp", "resolver:api", json!({}));
     peered.targets.get_mut("api.id").unwrap().peer = "east".to_owned();
     let made = translated(&peered);
     assert_eq!(made.clusters[0].targets, []);
     assert!(made.rejected[0].reason.contains("east"));
+}
 
-    let mut remote = chain("tcp", "resolver:api", json!({}));
-    let target = remote.targets.get_mut("api.id").unwrap();
-    target.mesh_gateway.mode = "local".to_owned();
-    assert_eq!(
-        translated(&remote).rejected,
-        [],
-        "no gateway within the datacenter"
-    );
-    remote.targets.get_mut("api.id").unwrap().datacenter = "dc2".to_owned();
-    assert!(
-        translated(&remote).rejected[0]
-            .reason
-            .contains("mesh gateways")
-    );
+#[test]
+fn remote_targets_are_called_through_mesh_gateways_while_an_instance_lives() {
+    let gateway = |id: &str, datacenter: &str| -> ServiceEntry {
+        serde_json::from_value(json!({
+            "Node": {"Address": "10.0.0.9", "Datacenter": datacenter},
+            "Service": {"ID": id, "Port": 8443, "TaggedAddresses": {
+                "wan": {"Address": "1.2.3.4", "Port": 443}}},
+        }))
+        .unwrap()
+    };
+    let called = |mode: &str, datacenter: &str, check: &str| {
+        let mut chain = chain("tcp", "resolver:api", json!({}));
+        let target = chain.targets.get_mut("api.id").unwrap();
+        target.mesh_gateway.mode = mode.to_owned();
+        target.datacenter = datacenter.to_owned();
+        let answers = Answers(BTreeMap::from([
+            ("api", Ok(vec![instance("api-1", check)])),
+            ("db", Ok(Vec::new())),
+            ("gateways dc1", Ok(vec![gateway("near", "dc1")])),
+            ("gateways dc2", Ok(vec![gateway("far", "dc2")])),
+        ]));
+        assert_eq!(
+            needs_gateways(&chain, "dc1"),
+            datacenter == "dc2" && mode != "none"
+        );
+        let made = translated_with(&chain, &answers).unwrap();
+        assert_eq!(made.rejected, []);
+        let target = Arc::clone(&made.clusters[0].targets[0]);
+        let Transport::Mesh(mesh) = &target.transport else {
+            panic!("{target:?}")
+        };
+        assert_eq!(&*mesh.sni, "api.sni", "the target's own, end to end");
+        let endpoint = &target.endpoints[0];
+        (endpoint.address.to_string(), endpoint.health)
+    };
+    let cases = [
+        ("local", "dc2", "passing", "10.0.0.9:8443", Health::Healthy),
+        ("remote", "dc2", "passing", "1.2.3.4:443", Health::Healthy),
+        (
+            "remote",
+            "dc2",
+            "critical",
+            "1.2.3.4:443",
+            Health::Unhealthy,
+        ),
+        ("none", "dc2", "passing", "10.0.0.1:20000", Health::Healthy),
+        ("local", "dc1", "passing", "10.0.0.1:20000", Health::Healthy),
+    ];
+    for (mode, datacenter, check, address, health) in cases {
+        let expected = (address.to_owned(), health);
+        assert_eq!(
+            called(mode, datacenter, check),
+            expected,
+            "{mode} {datacenter}"
+        );
+    }
 }
 
 #[test]

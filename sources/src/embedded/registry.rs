@@ -110,6 +110,14 @@ impl Registry {
             Topic::Mesh => Ok(Fact::Mesh(Arc::default())),
             Topic::Chain(query) => Ok(Fact::Chain(Arc::new(self.chain(query)))),
             Topic::Instances(query) => Ok(Fact::Instances(Arc::new(self.instances(query)))),
+            // No gateway here has its configuration from entries.
+            Topic::Entry(..) => Ok(Fact::Entry(Arc::default())),
+            Topic::GatewayServices(_) => Ok(Fact::GatewayServices(Arc::default())),
+            // One datacenter, and no gateways of a mesh.
+            Topic::Services => Ok(Fact::Services(Arc::default())),
+            Topic::MeshGateways => Ok(Fact::MeshGateways(Arc::default())),
+            Topic::Resolvers => Ok(Fact::Resolvers(Arc::default())),
+            Topic::File(path) => Err(format!("{} is not read here", path.display())),
             // No intention here asks for a token.
             Topic::JwtProvider(_) => Ok(Fact::JwtProvider(Arc::default())),
             Topic::Keys(_) => Err("the embedded registry has no keys".to_owned()),

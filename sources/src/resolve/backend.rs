@@ -62,6 +62,9 @@ pub(super) fn wanted(discovery: &Discovery, knowledge: &Knowledge, datacenter: &
             let mut topics = Vec::new();
             if let Known::Value(chain) = knowledge.chain(&query) {
                 let needs = chain::needs(&filtered(chain, service), datacenter);
+                if chain::needs_gateways(chain, datacenter) {
+                    topics.push(Topic::MeshGateways);
+                }
                 topics.extend(needs.into_iter().map(Topic::Instances));
             }
             topics.push(Topic::Chain(query));

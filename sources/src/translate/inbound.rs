@@ -221,6 +221,7 @@ pub(crate) fn everything_to(cluster: &ClusterName, timeouts: RouteTimeouts) -> R
     let mut action = RouteAction::forward(cluster.clone());
     action.timeouts = timeouts;
     RouteTable {
+        ports: Default::default(),
         precedence: Precedence::FirstMatch,
         hosts: vec![VirtualHost {
             hosts: vec!["*".to_owned()],

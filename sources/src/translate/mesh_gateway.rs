@@ -100,3 +100,101 @@ fn passthrough(names: Vec<SniName>, cluster: &str) -> SniChain {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knowledge::{Fact, News};
+    use consul::agent::Roots;
+    use meridian_model::Service;
+    use serde_json::json;
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    fn gateway() -> MeshGateway {
+        MeshGateway(SniGateway {
+            name: "mgw".to_owned(),
+            address: "10.0.0.1:8443".parse().unwrap(),
+        })
+    }
+
+    /// Answers to everything that is wanted, again and again.
+    fn known() -> Knowledge {
+        let mut knowledge = Knowledge::default();
+        for _ in 0..3 {
+            for topic in gateway().wanted(&knowledge) {
+                let fact = match &topic {
+                    Topic::Registration(_) => Fact::Registration(Arc::new(
+                        serde_json::from_value(json!({"ID": "mgw", "Datacenter": "dc1"})).unwrap(),
+                    )),
+                    Topic::Roots => Fact::Roots(Arc::new(Roots {
+                        trust_domain: "td".to_owned(),
+                        ..Roots::default()
+                    })),
+                    Topic::Services => Fact::Services(Arc::new(
+                        ["consul", "web"]
+                            .map(|name| (name.to_owned(), Vec::new()))
+                            .into(),
+                    )),
+                    Topic::MeshGateways => Fact::MeshGateways(Arc::new(
+                        serde_json::from_value(json!({"dc1": [], "dc2": [
+                            {"Node": {"Address": "10.0.9.9", "Datacenter": "dc2"},
+                             "Service": {"ID": "mgw", "Port": 8443, "TaggedAddresses": {
+                                "wan": {"Address": "1.2.3.4", "Port": 443}}}}]}))
+                        .unwrap(),
+                    )),
+                    Topic::Resolvers => Fact::Resolvers(Arc::new(
+                        serde_json::from_value(json!([{"Name": "web", "Subsets": {"v1": {}}}]))
+                            .unwrap(),
+                    )),
+                    Topic::Instances(_) => Fact::Instances(Arc::new(
+                        serde_json::from_value(json!([
+                            {"Node": {"Address": "10.0.0.5", "Datacenter": "dc1"},
+                             "Service": {"ID": "web-1", "Port": 21000}}]))
+                        .unwrap(),
+                    )),
+                    other => panic!("{other:?} is wanted"),
+                };
+                knowledge.take(topic, News::Learned(fact), SystemTime::UNIX_EPOCH);
+            }
+        }
+        knowledge
+    }
+
+    #[test]
+    fn passes_services_subsets_and_other_datacenters_on_by_name() {
+        let contents = gateway()
+            .contents(&known(), &Snapshot::default())
+            .expect("everything has answered");
+        assert_eq!(contents.rejected, []);
+        let listener = contents.listeners.values().next().unwrap();
+        let Service::BySni(service) = &listener.service else {
+            panic!("{listener:?}")
+        };
+        let led = |chain: &SniChain| match &chain.action {
+            SniAction::Passthrough { cluster, .. } => {
+                let target = &contents.clusters[cluster].targets[0];
+                (chain.names.clone(), target.endpoints[0].address.to_string())
+            }
+            SniAction::Terminate { .. } => panic!("{chain:?}"),
+        };
+        let led: Vec<_> = service.chains.iter().map(led).collect();
+        let exact = |name: &str| vec![SniName::Exact(name.to_owned())];
+        let near = "10.0.0.5:21000".to_owned();
+        let expected = [
+            (exact("web.default.dc1.internal.td"), near.clone()),
+            (exact("v1.web.default.dc1.internal.td"), near),
+            (
+                vec![SniName::Suffix(".dc2.internal.td".to_owned())],
+                "1.2.3.4:443".to_owned(),
+            ),
+        ];
+        assert_eq!(led, expected);
+    }
+
+    #[test]
+    fn nothing_is_said_before_all_has_answered() {
+        let contents = gateway().contents(&Knowledge::default(), &Snapshot::default());
+        assert_eq!(contents, None);
+    }
+}

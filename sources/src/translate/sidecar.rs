@@ -7,7 +7,7 @@ use super::intention::authorization;
 use super::jwt;
 use super::mesh::{MeshRules, mesh_rules};
 use super::upstream::{Caller, Upstream, listener_name, upstreams};
-use crate::chain::{Instances, needs};
+use crate::chain::{Instances, needs, needs_gateways};
 use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use consul::agent::{AgentService, Proxy};
@@ -20,6 +20,11 @@ use std::sync::Arc;
 impl Instances for Knowledge {
     fn instances(&self, query: &InstancesQuery) -> Known<'_, Vec<ServiceEntry>> {
         Self::instances(self, query)
+    }
+
+    fn gateways(&self, datacenter: &str) -> &[ServiceEntry] {
+        let known = self.mesh_gateways().and_then(|all| all.get(datacenter));
+        known.map_or(&[], Vec::as_slice)
     }
 }
 
@@ -52,6 +57,9 @@ impl Sidecar {
         for upstream in upstreams(proxy).0 {
             if let Known::Value(chain) = knowledge.chain(&upstream.chain) {
                 let needs = needs(chain, &registration.datacenter);
+                if needs_gateways(chain, &registration.datacenter) {
+                    wanted.insert(Topic::MeshGateways);
+                }
                 wanted.extend(needs.into_iter().map(Topic::Instances));
             }
             wanted.insert(Topic::Chain(upstream.chain));
@@ -134,6 +142,12 @@ impl Sidecar {
         match knowledge.chain(&upstream.chain) {
             Known::Waiting => Progress::Waiting,
             Known::Failed(reason) => Progress::Failed(format!("no discovery chain: {reason}")),
+            Known::Value(chain)
+                if needs_gateways(chain, caller.datacenter)
+                    && knowledge.waits_for(&Topic::MeshGateways) =>
+            {
+                Progress::Waiting
+            }
             Known::Value(chain) => match upstream.contents(chain, caller, knowledge) {
                 Some(contents) => Progress::Ready(contents),
                 None => Progress::Waiting,
@@ -148,7 +162,8 @@ enum Progress {
     Failed(String),
 }
 
-fn default_verdict(knowledge: &Knowledge) -> Option<Verdict> {
+/// Verdict where no intention matches, as the agent says.
+pub(crate) fn default_verdict(knowledge: &Knowledge) -> Option<Verdict> {
     Some(match knowledge.agent()?.default_intention() {
         Action::Allow => Verdict::Allow,
         Action::Deny | Action::Other => Verdict::Deny,

@@ -62,7 +62,14 @@ fn host(names: &[&str], routes: Vec<Route>) -> VirtualHost {
 }
 
 fn compile(precedence: Precedence, hosts: Vec<VirtualHost>) -> Router<()> {
-    Router::compile(&RouteTable { precedence, hosts }, |_, _| ())
+    Router::compile(
+        &RouteTable {
+            precedence,
+            hosts,
+            ..RouteTable::default()
+        },
+        |_, _| (),
+    )
 }
 
 fn any_host(precedence: Precedence, routes: Vec<Route>) -> Router<()> {

@@ -1,0 +1,120 @@
+//! Certificates that gateways present to strangers: PEM, with the names in them.
+
+use crate::watching::chain_of;
+use meridian_model::listener::ServerCertificate;
+use meridian_model::{Identity, PrivateKey};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Why a certificate cannot be presented. All of these are its writer's fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    #[error("the certificate is no PEM")]
+    Certificate(#[source] rustls_pki_types::pem::Error),
+    #[error("there is no certificate in it")]
+    Empty,
+    #[error("the private key is no PEM")]
+    Key(#[source] rustls_pki_types::pem::Error),
+    #[error("the private key is of a kind that TLS doesn't know")]
+    KindOfKey(#[source] rustls::Error),
+    #[error("the private key is not the certificate's")]
+    OtherKey(#[source] rustls::Error),
+    #[error("the certificate is unreadable")]
+    Unreadable,
+}
+
+/// Reads a certificate with its key; whatever keeps it from being presented is an error.
+pub(crate) fn server(
+    name: &str,
+    certificate: &[u8],
+    key: &[u8],
+) -> Result<ServerCertificate, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(CertificateError::Certificate)?;
+    let leaf = chain.first().ok_or(CertificateError::Empty)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(CertificateError::Key)?;
+    let hosts = hosts(leaf).ok_or(CertificateError::Unreadable)?;
+    let signing = any_supported_type(&key).map_err(CertificateError::KindOfKey)?;
+    CertifiedKey::new(chain.clone(), signing)
+        .keys_match()
+        .map_err(CertificateError::OtherKey)?;
+    Ok(ServerCertificate {
+        name: name.into(),
+        hosts,
+        chain: chain.iter().map(|der| Arc::from(der.as_ref())).collect(),
+        key: PrivateKey::from_der(key.secret_der()),
+    })
+}
+
+/// The gateway's own leaf, for clients that ask for no name of another certificate.
+pub(crate) fn leaf(identity: &Identity) -> ServerCertificate {
+    ServerCertificate {
+        name: identity.name.as_str().into(),
+        hosts: Vec::new(),
+        chain: identity.chain.clone(),
+        key: identity.key.clone(),
+    }
+}
+
+/// As [`server`], with the error in one line.
+pub(crate) fn readable(
+    name: &str,
+    certificate: &[u8],
+    key: &[u8],
+) -> Result<ServerCertificate, String> {
+    server(name, certificate, key).map_err(|error| chain_of(&error))
+}
+
+fn hosts(leaf: &CertificateDer<'_>) -> Option<Vec<String>> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let names = certificate.subject_alternative_name().ok()?;
+    let names = names.map_or(&[][..], |extension| &extension.value.general_names);
+    Some(
+        names
+            .iter()
+            .filter_map(|name| match name {
+                GeneralName::DNSName(host) => Some(host.trim_end_matches('.').to_ascii_lowercase()),
+                _ => None,
+            })
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(hosts: &[&str]) -> (String, String) {
+        let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(hosts).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn names_of_the_certificate_are_its_hosts() {
+        let (certificate, key) = pair(&["A.test", "*.b.test"]);
+        let made = server("x", certificate.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(made.hosts, ["a.test", "*.b.test"]);
+        assert_eq!(made.chain.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_presented_is_refused() {
+        let (certificate, key) = pair(&["a.test"]);
+        let (_, other) = pair(&["a.test"]);
+        let refused = |certificate: &str, key: &str| {
+            server("x", certificate.as_bytes(), key.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refused(&certificate, &other).contains("not the certificate's"));
+        assert!(refused(&certificate, "").contains("private key"));
+        assert!(refused("", &key).contains("no certificate"));
+    }
+}

@@ -1,0 +1,182 @@
+//! What the listeners of Consul's gateways have in common.
+
+use super::inbound::TCP_IDLE;
+use crate::chain::{self, Setting};
+use crate::knowledge::{ChainQuery, Knowledge, Known, Topic};
+use crate::publish::Contents;
+use consul::chain::CompiledChain;
+use meridian_model::listener::{
+    Alpn, ClientCertificateHeader, ClientTrust, EdgeTls, HttpService, PathNormalization,
+    ServerCertificate, TcpService, TlsVersion,
+};
+use meridian_model::policy::{CircuitLimits, OutlierPolicy};
+use meridian_model::{
+    Bind, ClusterName, Direction, Identity, Listener, ListenerName, RouteTable, Security, Service,
+    Snapshot,
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// HTTP for strangers. Paths are forwarded as written, as Consul's Envoy does: the sidecars
+/// behind it normalize them before they judge.
+pub(crate) fn http(routes: RouteTable) -> Service {
+    Service::Http(Arc::new(HttpService {
+        routes: Arc::new(routes),
+        authorization: None,
+        client_certificate: ClientCertificateHeader::Sanitize,
+        trust: ClientTrust::Edge,
+        normalization: PathNormalization::NONE,
+    }))
+}
+
+/// Bytes for strangers.
+pub(crate) fn tcp(clusters: Vec<(ClusterName, u32)>) -> Service {
+    Service::Tcp(Arc::new(TcpService {
+        clusters,
+        authorization: None,
+        idle_timeout: Some(TCP_IDLE),
+    }))
+}
+
+/// A listener of a gateway.
+pub(crate) fn listener(
+    name: &str,
+    address: SocketAddr,
+    security: Security,
+    service: Service,
+) -> Listener {
+    Listener {
+        name: ListenerName::from(name),
+        bind: Bind::Tcp(address),
+        direction: Direction::Edge,
+        security,
+        service,
+        limits: Default::default(),
+        deadlines: Default::default(),
+    }
+}
+
+/// Versions and suites as entries write them.
+pub(crate) struct Versions<'a> {
+    pub(crate) min: &'a str,
+    pub(crate) max: &'a str,
+    pub(crate) cipher_suites: &'a [String],
+}
+
+/// Server TLS, and what of it is not honoured. Versions below 1.2 do not exist here.
+pub(crate) fn tls(
+    certificates: Vec<Arc<ServerCertificate>>,
+    versions: &Versions<'_>,
+    alpn: Vec<Alpn>,
+) -> (Security, Vec<String>) {
+    let mut ignored = Vec::new();
+    if !matches!(versions.max, "" | "TLS_AUTO" | "TLSv1_3") {
+        ignored.push(format!("the highest TLS version `{}`", versions.max));
+    }
+    if !versions.cipher_suites.is_empty() {
+        ignored.push("the list of cipher suites".to_owned());
+    }
+    let edge = EdgeTls {
+        certificates,
+        min_version: match versions.min {
+            "TLSv1_3" => TlsVersion::V1_3,
+            _ => TlsVersion::V1_2,
+        },
+        alpn,
+    };
+    (Security::Edge(edge), ignored)
+}
+
+/// What a gateway offers by ALPN: Consul's Envoy offers HTTP/2 only where it is the protocol.
+pub(crate) fn alpn(protocol: &str) -> Vec<Alpn> {
+    match protocol {
+        "http" => vec![Alpn::Http1],
+        "http2" | "grpc" => vec![Alpn::H2, Alpn::Http1],
+        _ => Vec::new(),
+    }
+}
+
+/// The chain of a service behind a gateway. One for connections is compiled without routers and
+/// splitters.
+pub(crate) fn chain_query(
+    service: &str,
+    namespace: &str,
+    partition: &str,
+    tcp: bool,
+) -> ChainQuery {
+    // Consul without Enterprise refuses these parameters, even where they say the default.
+    let named = |text: &str| (!matches!(text, "" | "default")).then(|| text.to_owned());
+    ChainQuery {
+        service: service.to_owned(),
+        namespace: named(namespace),
+        partition: named(partition),
+        protocol: tcp.then(|| "tcp".to_owned()),
+        ..ChainQuery::default()
+    }
+}
+
+/// A chain, and all that must be known to follow it.
+pub(crate) fn chain_topics(query: ChainQuery, knowledge: &Knowledge, gateway: &str) -> Vec<Topic> {
+    let mut topics = Vec::new();
+    if let (Known::Value(chain), Some(datacenter)) =
+        (knowledge.chain(&query), datacenter(knowledge, gateway))
+    {
+        let needs = chain::needs(chain, datacenter);
+        if chain::needs_gateways(chain, datacenter) {
+            topics.push(Topic::MeshGateways);
+        }
+        topics.extend(needs.into_iter().map(Topic::Instances));
+    }
+    topics.push(Topic::Chain(query));
+    topics
+}
+
+/// A chain that has been asked for: `None` while Consul has not answered.
+pub(crate) fn known_chain<'a>(
+    query: &ChainQuery,
+    knowledge: &'a Knowledge,
+) -> Option<Result<&'a CompiledChain, String>> {
+    match knowledge.chain(query) {
+        Known::Waiting => None,
+        Known::Value(chain) => Some(Ok(chain)),
+        Known::Failed(reason) => Some(Err(format!(
+            "no discovery chain of `{}`: {reason}",
+            query.service
+        ))),
+    }
+}
+
+/// What chains are translated with.
+pub(crate) fn setting<'a>(
+    label: &'a str,
+    identity: &'a Identity,
+    limits: CircuitLimits,
+) -> Setting<'a> {
+    Setting {
+        label,
+        identity: &identity.name,
+        trust_domain: identity.spiffe.trust_domain(),
+        datacenter: identity
+            .spiffe
+            .service()
+            .map_or("", |own| own.datacenter.as_str()),
+        limits,
+        outlier: Some(OutlierPolicy::default()),
+    }
+}
+
+/// Everything as it was, where an entry can't be read any more.
+pub(crate) fn unchanged(previous: &Snapshot) -> Contents {
+    Contents {
+        listeners: previous.listeners.clone(),
+        clusters: previous.clusters.clone(),
+        identities: previous.identities.clone(),
+        rejected: Vec::new(),
+    }
+}
+
+/// The gateway's datacenter is in its own leaf.
+fn datacenter<'a>(knowledge: &'a Knowledge, gateway: &str) -> Option<&'a str> {
+    let (_, rest) = knowledge.leaf(gateway)?.service_uri.split_once("/dc/")?;
+    rest.split('/').next()
+}
