@@ -1,13 +1,12 @@
 //! How the parts of a sidecar are put together.
 
-use crate::cli::Run;
+use crate::cli::{Run, Wanted};
 use consul::{Client, ConfigError};
 use meridian_config::{MeshFile, Report, Startup};
 use meridian_program::{
     Named, Outcome, Process, ProcessError, Settings, SettingsError, StartError,
 };
-use meridian_sources::ConsulOptions;
-use meridian_sources::consul_mesh::{self, Sidecar};
+use meridian_sources::{ConsulOptions, consul_mesh, sni_gateway};
 use meridian_telemetry::metrics::BuildInfo;
 use std::num::NonZeroUsize;
 
@@ -27,7 +26,7 @@ const NO_FILE: &str = "version: mesh/v1\n";
 pub(crate) struct Plan {
     settings: Settings,
     client: Client,
-    sidecar: Sidecar,
+    wanted: Wanted,
 }
 
 /// What is wrong with the command line or the file.
@@ -65,7 +64,7 @@ impl Plan {
             .consul
             .client_config(&file.consul, environment)
             .map_err(PlanError::Consul)?;
-        let (sidecar, service) = run.which.sidecar();
+        let (wanted, service) = run.which.wanted();
         let every = meridian_program::settings::every_processor();
         let named = Named {
             service: &service,
@@ -74,7 +73,7 @@ impl Plan {
         Ok(Self {
             settings: Settings::new(named, &file, &run.program).map_err(PlanError::Settings)?,
             client: Client::new(config).map_err(PlanError::Client)?,
-            sidecar,
+            wanted,
         })
     }
 
@@ -83,7 +82,14 @@ impl Plan {
         let process = Process::begin(BUILD, &self.settings.log).map_err(RunError::Process)?;
         let opened = process.open(self.settings).await.map_err(RunError::Start)?;
         let options = ConsulOptions::default();
-        let source = consul_mesh::run(self.client, self.sidecar, options, opened.counts());
+        let source = match self.wanted {
+            Wanted::Sidecar(sidecar) => {
+                consul_mesh::run(self.client, sidecar, options, opened.counts())
+            }
+            Wanted::Gateway(gateway) => {
+                sni_gateway::run(self.client, gateway, options, opened.counts())
+            }
+        };
         let proxy = opened
             .start(source.snapshots.clone())
             .map_err(RunError::Start)?;

@@ -1,12 +1,14 @@
 //! The command line: words that scripts rely on, so they don't change.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use meridian_program::validate::Validate;
 use meridian_program::{ConsulOptions, ProgramOptions};
 use meridian_sources::consul_mesh::Sidecar;
+use meridian_sources::sni_gateway::{SniGateway, SniGatewayKind};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// A service's sidecar in Consul's mesh.
+/// A service's sidecar, or a gateway, in Consul's mesh.
 #[derive(Debug, Parser)]
 #[command(name = "meshd", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -20,6 +22,11 @@ Examples:
     consul services register web.hcl          # service { connect { sidecar_service {} } }
     meshd run --sidecar-for web
 
+  A gateway between datacenters, or to services outside of the mesh:
+    meshd run --gateway mesh --service mesh-gateway --address 10.0.0.1:8443 \
+              --wan-address 203.0.113.1:443 --register
+    meshd run --gateway terminating --service egress --address 10.0.0.1:8444 --register
+
   With ACLs, a token that may read the service, and another agent:
     meshd run --sidecar-for web --token-file /run/secrets/consul --http-addr https://agent:8501
 
@@ -32,7 +39,7 @@ A second SIGTERM or SIGINT ends at once with code 1.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a sidecar until SIGTERM or SIGINT.
+    /// Run a sidecar or a gateway until SIGTERM or SIGINT.
     Run(Run),
     /// Check a configuration file and report every error at once.
     Validate(Validate),
@@ -52,29 +59,81 @@ pub(crate) struct Run {
     pub(crate) program: ProgramOptions,
 }
 
-/// Which sidecar to be.
+/// What to be.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    #[command(flatten)]
+    one: One,
+    /// Name and ID of the gateway's registration.
+    #[arg(long, value_name = "NAME", requires = "gateway")]
+    service: Option<String>,
+    /// Where the gateway listens, and is called by its own datacenter.
+    #[arg(long, value_name = "HOST:PORT", requires = "gateway")]
+    address: Option<SocketAddr>,
+    /// Where other datacenters call the gateway, if not there.
+    #[arg(long, value_name = "HOST:PORT", requires = "gateway")]
+    wan_address: Option<SocketAddr>,
+    /// Register the gateway with the agent, once, at the start.
+    #[arg(long, requires = "gateway")]
+    register: bool,
+}
+
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Which {
+struct One {
     /// Be the sidecar of the service instance with this ID.
     #[arg(long, value_name = "ID")]
     sidecar_for: Option<String>,
     /// Be the proxy with this ID, where an instance has several.
     #[arg(long, value_name = "ID")]
     proxy_id: Option<String>,
+    /// Be a gateway of the mesh.
+    #[arg(long, value_name = "KIND", requires_all = ["service", "address"])]
+    gateway: Option<GatewayKind>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum GatewayKind {
+    /// Between datacenters.
+    Mesh,
+    /// To services outside of the mesh.
+    Terminating,
+}
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Sidecar(Sidecar),
+    Gateway(SniGateway),
 }
 
 impl Which {
-    /// The sidecar, and its name in traces.
-    pub(crate) fn sidecar(self) -> (Sidecar, String) {
-        match (self.sidecar_for, self.proxy_id) {
+    /// What to be, and its name in traces.
+    pub(crate) fn wanted(self) -> (Wanted, String) {
+        if let (Some(kind), Some(name), Some(address)) =
+            (self.one.gateway, self.service, self.address)
+        {
+            let gateway = SniGateway {
+                kind: match kind {
+                    GatewayKind::Mesh => SniGatewayKind::Mesh,
+                    GatewayKind::Terminating => SniGatewayKind::Terminating,
+                },
+                name: name.clone(),
+                address,
+                wan_address: self.wan_address,
+                register: self.register,
+            };
+            return (Wanted::Gateway(gateway), name);
+        }
+        let (sidecar, name) = match (self.one.sidecar_for, self.one.proxy_id) {
             (Some(service), _) => (Sidecar::SidecarFor(service.clone()), service),
             // The group is required, so this is the proxy's.
             (None, proxy) => {
                 let proxy = proxy.unwrap_or_default();
                 (Sidecar::ProxyId(proxy.clone()), proxy)
             }
-        }
+        };
+        (Wanted::Sidecar(sidecar), name)
     }
 }
 
@@ -103,8 +162,8 @@ mod tests {
         .unwrap();
         assert_eq!(run.program.admin_bind.unwrap().port(), 19001);
         assert_eq!(run.consul.token.as_deref(), Some("t"));
-        let (sidecar, name) = run.which.sidecar();
-        assert_eq!(sidecar, Sidecar::SidecarFor("web".into()));
+        let (wanted, name) = run.which.wanted();
+        assert_eq!(wanted, Wanted::Sidecar(Sidecar::SidecarFor("web".into())));
         assert_eq!(name, "web");
     }
 
@@ -112,7 +171,25 @@ mod tests {
     fn wants_exactly_one_sidecar() {
         assert!(run("").is_err());
         assert!(run("--sidecar-for a --proxy-id b").is_err());
-        let (sidecar, _) = run("--proxy-id b").unwrap().which.sidecar();
-        assert_eq!(sidecar, Sidecar::ProxyId("b".into()));
+        let (wanted, _) = run("--proxy-id b").unwrap().which.wanted();
+        assert_eq!(wanted, Wanted::Sidecar(Sidecar::ProxyId("b".into())));
+    }
+
+    #[test]
+    fn takes_a_gateways_words() {
+        let run_it = "--register --gateway mesh --service mgw --address 10.0.0.1:8443 \
+                      --wan-address 1.2.3.4:443";
+        let (wanted, name) = run(run_it).unwrap().which.wanted();
+        let Wanted::Gateway(gateway) = wanted else {
+            panic!("a sidecar")
+        };
+        assert_eq!(name, "mgw");
+        assert_eq!(gateway.kind, SniGatewayKind::Mesh);
+        assert_eq!(gateway.wan_address.unwrap().port(), 443);
+        assert!(gateway.register);
+        assert!(run("--gateway mesh --service mgw").is_err(), "no address");
+        assert!(run("--gateway api --service a --address 1.1.1.1:1").is_err());
+        assert!(run("--sidecar-for a --register").is_err());
+        assert!(run("--sidecar-for a --gateway mesh --service a --address 1.1.1.1:1").is_err());
     }
 }
