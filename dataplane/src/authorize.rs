@@ -72,10 +72,16 @@ pub(crate) fn label(verdict: Verdict) -> metrics::Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jwt::Providers;
     use http::{HeaderMap, Method};
+    use meridian_model::JwtProvider;
     use meridian_model::intention::{Permission, Source};
+    use meridian_model::jwt::KeySet;
     use meridian_model::route::{PathMatch, RouteMatch};
     use meridian_model::{SpiffeId, TrustDomain};
+    use pingora_http::RequestHeader;
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
 
     fn rules(default: Verdict) -> Authorization {
         let permission = |verdict, path: &str| Permission {
@@ -134,6 +140,98 @@ mod tests {
             assert_eq!(verdict(&rules, Some(&web), "/api"), Verdict::Allow);
             assert_eq!(verdict(&rules, Some(&web), "/other"), default);
         }
+    }
+
+    /// A rule that asks for a token of the only provider.
+    fn with_tokens(decision: Decision, default: Verdict, keys: KeySet) -> Authorization {
+        let mut rules = rules(default);
+        rules.intentions[0].jwt = wants("okta");
+        rules.intentions[0].decision = decision;
+        rules.providers = vec![Arc::new(JwtProvider {
+            name: "okta".into(),
+            issuer: "https://okta".into(),
+            audiences: Vec::new(),
+            locations: JwtProvider::default_locations(),
+            forward_token: false,
+            payload: None,
+            clock_skew: Duration::ZERO,
+            keys,
+            refresh: None,
+        })];
+        rules
+    }
+
+    fn wants(provider: &str) -> Vec<JwtRequirement> {
+        vec![JwtRequirement {
+            provider: provider.into(),
+            claims: Vec::new(),
+        }]
+    }
+
+    /// The verdict over a request with a token that nothing verifies, or without one.
+    fn verdict_with(rules: &Authorization, token: Option<&str>) -> Verdict {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        if let Some(token) = token {
+            let value = format!("Bearer {token}");
+            head.insert_header("authorization", value).unwrap();
+        }
+        let providers = Providers::prepare(&rules.providers).unwrap();
+        let tokens = providers.take_in(&mut head, SystemTime::now());
+        let facts = RequestFacts {
+            host: "x",
+            path: "/token",
+            query: None,
+            method: &Method::GET,
+            headers: &head.headers,
+        };
+        request(rules, Some(&web()), &facts, &tokens)
+    }
+
+    #[test]
+    fn a_rule_without_its_token_leaves_it_to_the_default() {
+        let permission = |verdict, jwt| Permission {
+            verdict,
+            matches: RouteMatch::default(),
+            jwt,
+        };
+        for default in [Verdict::Allow, Verdict::Deny] {
+            for decision in [Decision::Allow, Decision::Deny] {
+                let known = KeySet::Known(Arc::new([]));
+                let rules = with_tokens(decision, default, known);
+                assert_eq!(verdict_with(&rules, None), default);
+                assert_eq!(verdict_with(&rules, Some("a.b.c")), default);
+            }
+            let opposite = match default {
+                Verdict::Allow => Verdict::Deny,
+                Verdict::Deny => Verdict::Allow,
+            };
+            let permissions = vec![
+                permission(opposite, wants("okta")),
+                permission(opposite, Vec::new()),
+            ];
+            let decision = Decision::Permissions(permissions);
+            let mut rules = with_tokens(decision, default, KeySet::Known(Arc::new([])));
+            rules.intentions[0].jwt.clear();
+            assert_eq!(
+                verdict_with(&rules, None),
+                default,
+                "the next permission is not asked"
+            );
+        }
+    }
+
+    #[test]
+    fn keys_that_are_missing_deny_whoever_comes_with_a_token() {
+        let keys = || KeySet::Unavailable {
+            reason: "away".to_owned(),
+        };
+        for decision in [Decision::Allow, Decision::Deny] {
+            let rules = with_tokens(decision, Verdict::Allow, keys());
+            assert_eq!(verdict_with(&rules, Some("a.b.c")), Verdict::Deny);
+        }
+        let mut unnamed = with_tokens(Decision::Allow, Verdict::Allow, keys());
+        unnamed.intentions[0].jwt = wants("another");
+        assert_eq!(verdict_with(&unnamed, None), Verdict::Deny);
     }
 
     #[test]

@@ -314,7 +314,10 @@ impl Knowledge {
     }
 
     pub(crate) fn gateway_services(&self, gateway: &str) -> Option<&[GatewayService]> {
-        match self.facts.get(&Topic::GatewayServices(gateway.to_owned()))? {
+        match self
+            .facts
+            .get(&Topic::GatewayServices(gateway.to_owned()))?
+        {
             Fact::GatewayServices(value) => Some(value),
             _ => None,
         }

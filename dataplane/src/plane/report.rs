@@ -54,12 +54,7 @@ impl Report {
             let mut statuses = self.listeners.iter();
             statuses.any(|status| status.name == *name && status.is_open())
         };
-        for name in self
-            .snapshot
-            .listeners
-            .keys()
-            .filter(|name| !is_open(name))
-        {
+        for name in self.snapshot.listeners.keys().filter(|name| !is_open(name)) {
             waiting_for.push(format!("listener {name} to open"));
         }
         Readiness {

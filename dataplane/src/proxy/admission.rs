@@ -10,9 +10,7 @@ use crate::downstream::Connection;
 use crate::headers::strip_headers;
 use crate::jwt::Tokens;
 use crate::normalize::{Normalized, normalize};
-use crate::route::{
-    MatchedPath, Origin, RequestFacts, redirect_location, rewrite_path,
-};
+use crate::route::{MatchedPath, Origin, RequestFacts, redirect_location, rewrite_path};
 use crate::tables::{Action, App, HttpApp};
 use http::header::EXPECT;
 use http::{HeaderName, Method, StatusCode, Version};

@@ -247,6 +247,7 @@ fn a_shared_action_is_prepared_once() {
         ..first.clone()
     };
     let table = RouteTable {
+        ports: HostPorts::Any,
         precedence: Precedence::FirstMatch,
         hosts: vec![
             host(&["a"], vec![first.clone()]),
