@@ -59,12 +59,14 @@ pub(crate) struct Edge {
 /// Starts the origin and everyone in front of it.
 pub(crate) async fn start(world: &World) -> Edge {
     let origin = origin::start(world).await;
+    // The gateway watches the folders of its inputs: nobody writes a log there.
+    std::fs::create_dir(world.directory().join("gateway")).expect("a folder for the gateway");
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()])
         .expect("a self-signed certificate");
     let certificate = identity.cert.pem();
     let files = Files {
-        certificate: world.write("edge.crt", &certificate),
-        key: world.write("edge.key", &identity.signing_key.serialize_pem()),
+        certificate: world.write("gateway/edge.crt", &certificate),
+        key: world.write("gateway/edge.key", &identity.signing_key.serialize_pem()),
     };
     let contenders = vec![
         ("Envoy", envoy(world, Ports::numbered(0), &files).await),
@@ -116,7 +118,7 @@ routes:
         key = files.key.display(),
         origin = origin::HTTP,
     );
-    let gateway = Gateway::start(world, "gateway", &configuration).await;
+    let gateway = Gateway::start(world, "gateway/gateway", &configuration).await;
     Contender {
         ports,
         process: gateway.process,

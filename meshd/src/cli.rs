@@ -40,7 +40,7 @@ A second SIGTERM or SIGINT ends at once with code 1.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a sidecar or a gateway until SIGTERM or SIGINT.
-    Run(Run),
+    Run(Box<Run>),
     /// Check a configuration file and report every error at once.
     Validate(Validate),
 }
@@ -145,7 +145,7 @@ mod tests {
     fn run(words: &str) -> Result<Run, clap::Error> {
         let words = ["meshd", "run"].into_iter().chain(words.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
-            Command::Run(run) => run,
+            Command::Run(run) => *run,
             Command::Validate(_) => panic!("not what was said"),
         })
     }

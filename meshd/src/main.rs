@@ -20,7 +20,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(run) => match app::Plan::new(run) {
+        Command::Run(run) => match app::Plan::new(*run) {
             Ok(plan) => serve(plan).unwrap_or_else(|error| failed(&error, Outcome::Failed)),
             Err(error) => failed(&error.into(), Outcome::Misconfigured),
         },

@@ -8,7 +8,8 @@
 use crate::intent::Intent;
 use crate::publish::{SourceMetrics, Task};
 use meridian_model::{Blueprint, Rejection, SourceState, SourceStatus};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -159,9 +160,8 @@ fn notifications(path: &Path, wake: mpsc::Sender<()>) -> Result<RecommendedWatch
         source,
     };
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the file ourselves is an access, and would wake us for ever. Errors of the
-        // watcher wake us too: the bytes are compared anyway.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
+        // Errors of the watcher wake us too: the bytes are compared anyway.
+        if event.map_or(true, |event| may_be_a_change(event.kind)) {
             // A full queue already holds a wake-up; a closed one means that nobody watches.
             let _ = wake.try_send(());
         }
@@ -171,6 +171,19 @@ fn notifications(path: &Path, wake: mpsc::Sender<()>) -> Result<RecommendedWatch
         .watch(folder, RecursiveMode::NonRecursive)
         .map_err(failed)?;
     Ok(watcher)
+}
+
+/// Whether a file in the folder may have got other bytes, or another file its name.
+fn may_be_a_change(kind: EventKind) -> bool {
+    match kind {
+        // The end of a write counts, its pieces don't: a log in the same folder has many pieces
+        // and no end. Only Linux tells the end.
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Modify(ModifyKind::Data(_)) => !cfg!(target_os = "linux"),
+        // Reading the file ourselves is an access, and would wake us for ever.
+        EventKind::Access(_) => false,
+        _ => true,
+    }
 }
 
 struct Following {

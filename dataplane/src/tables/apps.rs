@@ -23,7 +23,7 @@ pub(crate) enum App {
     /// Bytes.
     Tcp(Arc<TcpApp>),
     /// One of several, by the name in the handshake; none of them is such a choice again.
-    BySni(Arc<SniMap<App>>),
+    BySni(Arc<SniMap<Self>>),
 }
 
 impl App {

@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_service_is_one_place() {
         let expected = ("web.default.dc1.internal.td".to_owned(), None, false);
-        assert_eq!(described(None), [expected.clone()]);
+        assert_eq!(described(None), std::slice::from_ref(&expected));
         assert_eq!(described(Some(json!({"Name": "web"}))), [expected]);
     }
 
