@@ -3,8 +3,10 @@
 //! An agent that restarts, or a registration that is written again, begins every check as
 //! critical without output, until its first run. That says nothing of the instance: taken at its
 //! word, each restart of an agent would take every instance beside it out of service for an
-//! interval. So a known instance keeps the state that its check had; a new one stays out until
-//! its check has run, as Consul means it.
+//! interval. So a known instance keeps the state that its check had, and is not judged by a check
+//! that the agent added at its start (Consul 1.20 adds "Connect Sidecar Listening" to sidecars that
+//! were registered with checks of their own); a new one stays out until its checks have run, as
+//! Consul means it.
 
 use consul::health::{Check, CheckStatus, ServiceEntry};
 use std::sync::Arc;
@@ -24,9 +26,9 @@ pub(crate) fn settled(
         };
         for check in entry.checks.iter_mut().filter(|check| has_not_run(check)) {
             let mut checks = known.checks.iter();
-            if let Some(last) = checks.find(|last| last.check_id == check.check_id) {
-                check.status = last.status;
-            }
+            let last = checks.find(|last| last.check_id == check.check_id);
+            // A check that the agent added has nothing to say yet, for or against.
+            check.status = last.map_or(CheckStatus::Passing, |last| last.status);
         }
     }
     Arc::new(entries)
@@ -81,6 +83,16 @@ mod tests {
         let passing = [entry(80, "passing", "connected")];
         let refused = entry(80, "critical", "refused");
         assert_eq!(status(&passing, refused), CheckStatus::Critical);
+    }
+
+    #[test]
+    fn a_check_that_was_added_does_not_judge_before_it_has_run() {
+        let mut now = entry(80, "critical", "");
+        now.checks[0].check_id = "added".to_owned();
+        let passing = [entry(80, "passing", "connected")];
+        assert_eq!(status(&passing, now.clone()), CheckStatus::Passing);
+        now.checks[0].has_output = true;
+        assert_eq!(status(&passing, now), CheckStatus::Critical);
     }
 
     #[test]
