@@ -1,7 +1,7 @@
 //! A client's connection as Pingora reads and writes it.
 //!
 //! [`Downstream`] lies between the socket and Pingora's HTTP sessions. It holds
-//! every byte of an HTTP/1 head back until the [`guard`] has found it sound,
+//! every byte of an HTTP/1 head back until the guard has found it sound,
 //! tells HTTP/2 from HTTP/1, keeps the deadlines of first byte, head, idle time
 //! and stall, gathers small writes, and carries the [`Connection`] to wherever
 //! a request of it is served.

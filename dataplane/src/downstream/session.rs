@@ -89,6 +89,6 @@ impl<A> GetSocketDigest for Downstream<A> {
     }
 }
 
-/// Nothing peeks: [`Downstream::open`] has looked at the preface.
+/// Nothing peeks: `Downstream::open` has looked at the preface.
 #[async_trait]
 impl<A: Send + Sync + 'static> Peek for Downstream<A> {}
