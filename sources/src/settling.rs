@@ -27,8 +27,13 @@ pub(crate) fn settled(
         for check in entry.checks.iter_mut().filter(|check| has_not_run(check)) {
             let mut checks = known.checks.iter();
             let last = checks.find(|last| last.check_id == check.check_id);
-            // A check that the agent added has nothing to say yet, for or against.
-            check.status = last.map_or(CheckStatus::Passing, |last| last.status);
+            check.status = match last {
+                Some(last) => last.status,
+                // The service speaks for itself by these: nobody runs them.
+                None if check.kind == "ttl" => continue,
+                // A check that the agent added has nothing to say yet, for or against.
+                None => CheckStatus::Passing,
+            };
         }
     }
     Arc::new(entries)
@@ -91,6 +96,8 @@ mod tests {
         now.checks[0].check_id = "added".to_owned();
         let passing = [entry(80, "passing", "connected")];
         assert_eq!(status(&passing, now.clone()), CheckStatus::Passing);
+        now.checks[0].kind = "ttl".to_owned();
+        assert_eq!(status(&passing, now.clone()), CheckStatus::Critical);
         now.checks[0].has_output = true;
         assert_eq!(status(&passing, now), CheckStatus::Critical);
     }
