@@ -102,7 +102,8 @@ pub struct OutlierPolicy {
     pub base_ejection: Duration,
     /// Longest ejection.
     pub max_ejection: Duration,
-    /// Share of the endpoints that may be ejected, in percent; one always may.
+    /// Share of the endpoints that may be ejected, in percent. One may be in any
+    /// case, if another stays available; 0 ejects none.
     pub max_ejected_percent: u8,
     /// Chance in percent that an endpoint over the threshold is really ejected.
     pub enforcing_percent: u8,

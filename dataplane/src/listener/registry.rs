@@ -206,7 +206,8 @@ impl<H: ConnectionHandler> Listeners<H> {
                 let (name, bind) = (state.model.name.clone(), state.model.bind.clone());
                 let metrics = self.metrics.listener(name.as_str());
                 let handle = ListenerHandle::new(state, listening.address(), metrics);
-                tracing::info!(listener = %name, address = ?handle.address(), "listener opened");
+                let address = handle.address().map(tracing::field::display);
+                tracing::info!(listener = %name, address, "listener opened");
                 let shared = Arc::new(Accepting {
                     current: ArcSwap::from_pointee(handle),
                     handler: Arc::clone(&self.handler),
