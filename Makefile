@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Black-box scenarios of a Consul data plane, run when the folder is there.
 SCENARIOS ?= ../shared/scenarios
-SCENARIO_NAMES ?= tcp_basic http_basic intention_deny
+SCENARIO_NAMES ?=
 # Each integration test starts a Consul agent and several proxies: more at a
 # time only makes them wait for each other's processor.
 TEST_THREADS ?= 3

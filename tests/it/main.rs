@@ -6,6 +6,9 @@ mod tidy;
 /// The README's walk-through does what it says.
 mod readme;
 
+/// `meridian demo` on a Consul agent of its own.
+mod demo;
+
 /// The edge gateway on a file: routes, reload, validation.
 mod gateway;
 
@@ -29,6 +32,9 @@ mod zero_loss;
 
 /// How a proxy leaves.
 mod drain;
+
+/// Spans reach a collector that is worth trusting.
+mod tracing;
 
 /// The operator's view, with Consul there and away.
 mod admin;

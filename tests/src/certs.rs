@@ -78,23 +78,38 @@ impl Authority {
         self.certificate.der().clone()
     }
 
+    /// The root, PEM.
+    pub fn root_pem(&self) -> String {
+        self.certificate.pem()
+    }
+
     /// A leaf with these URIs, valid now.
     pub fn leaf(&self, uris: &[&str]) -> Identity {
-        let now = OffsetDateTime::now_utc();
-        self.sign(uris, now - time::Duration::HOUR, now + time::Duration::HOUR)
+        self.sign(uris.iter().map(|text| uri(text)).collect(), this_hour())
+    }
+
+    /// A leaf of a server outside of the mesh, with its host name, valid now.
+    pub fn host_leaf(&self, host: &str) -> Identity {
+        let host = host.try_into().expect("a host name of ASCII letters");
+        self.sign(vec![SanType::DnsName(host)], this_hour())
     }
 
     /// A leaf whose time has passed.
     pub fn expired_leaf(&self, uris: &[&str]) -> Identity {
         let end = OffsetDateTime::now_utc() - SINCE_EXPIRY;
-        self.sign(uris, end - time::Duration::HOUR, end)
+        let names = uris.iter().map(|text| uri(text)).collect();
+        self.sign(names, (end - time::Duration::HOUR, end))
     }
 
-    fn sign(&self, uris: &[&str], from: OffsetDateTime, until: OffsetDateTime) -> Identity {
+    fn sign(
+        &self,
+        names: Vec<SanType>,
+        (from, until): (OffsetDateTime, OffsetDateTime),
+    ) -> Identity {
         let key = KeyPair::generate().expect("a key for the leaf");
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = common_name("test leaf");
-        parameters.subject_alt_names = uris.iter().map(|text| uri(text)).collect();
+        parameters.subject_alt_names = names;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -119,6 +134,12 @@ impl Clone for Identity {
             key: self.key.clone_key(),
         }
     }
+}
+
+/// An hour back and an hour ahead.
+fn this_hour() -> (OffsetDateTime, OffsetDateTime) {
+    let now = OffsetDateTime::now_utc();
+    (now - time::Duration::HOUR, now + time::Duration::HOUR)
 }
 
 fn uri(text: &str) -> SanType {

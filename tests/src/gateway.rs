@@ -30,17 +30,33 @@ impl Gateway {
     ///
     /// The admin listener is named on the command line, which wins over the file.
     pub async fn start(world: &World, name: &str, configuration: &str) -> Self {
+        Self::start_in(world, name, configuration, &[]).await
+    }
+
+    /// The same, with variables in its environment.
+    pub async fn start_in(
+        world: &World,
+        name: &str,
+        configuration: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], world.fresh_port()));
         let file = world.write(&format!("{name}.yaml"), configuration);
-        let words = [
+        let environment = environment
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let mut words: Vec<_> = environment.collect();
+        words.extend([
+            tools::ours("gateway").display().to_string(),
             "run".to_owned(),
             "--config".to_owned(),
             file.display().to_string(),
             "--admin-bind".to_owned(),
             address.to_string(),
-        ];
+        ]);
         let mut gateway = Self {
-            process: world.spawn(name, &tools::ours("gateway"), &words),
+            // `env` becomes the program that it starts.
+            process: world.spawn(name, Path::new("env"), &words),
             admin: Admin::new(address),
             file,
         };
