@@ -8,13 +8,15 @@
 //! |---|---|
 //! | [`certificate`] | what a leaf says about its owner |
 //! | [`server`] | what listeners present and whom they let in |
-//! | [`client`] | what upstream connections present and whom they expect |
+//! | [`client`] | what upstream connections present to the mesh and whom they expect there |
+//! | [`outside`] | the same to services outside the mesh |
 //! | [`peer`] | the proved other side of one connection |
 //! | [`failure`] | why a handshake came to nothing, for metric and log |
 
 pub mod certificate;
 pub mod client;
 pub mod failure;
+pub mod outside;
 pub mod peer;
 pub mod server;
 
@@ -23,8 +25,9 @@ pub(crate) mod authority;
 #[cfg(test)]
 mod tests;
 
-pub use client::{mesh_client_config, tls_client_config};
+pub use client::mesh_client_config;
 pub use failure::{HandshakeError, HandshakeFailure};
+pub use outside::tls_client_config;
 pub use peer::PeerCertificate;
 pub use server::{edge_server_config, mesh_server_config};
 
@@ -86,6 +89,9 @@ pub enum TlsError {
         /// All that went wrong while they were read.
         reason: String,
     },
+    /// Any server with a certificate of the system's roots would do.
+    #[error("no server name to verify, and no roots of the target's own")]
+    NoServerName,
     /// The protocol versions do not fit the provider.
     #[error("TLS versions cannot be offered")]
     Versions(#[source] rustls::Error),

@@ -1,6 +1,6 @@
 //! Clusters: groups of endpoints that answer for one name.
 
-use crate::identity::{SpiffeId, TrustDomain};
+use crate::identity::{PrivateKey, SpiffeId, TrustDomain};
 use crate::policy::{CircuitLimits, LoadBalancing, OutlierPolicy};
 use crate::{ClusterName, Endpoint, IdentityName};
 use std::sync::Arc;
@@ -26,6 +26,9 @@ pub struct Cluster {
     pub limits: CircuitLimits,
     /// Passive health checking; `None` never ejects.
     pub outlier: Option<OutlierPolicy>,
+    /// With a smaller share of healthy endpoints in a target, in percent, health is ignored there
+    /// and all are used. 0 never does: in the mesh an unhealthy endpoint is not asked.
+    pub panic_percent: u8,
 }
 
 impl Cluster {
@@ -40,6 +43,7 @@ impl Cluster {
             idle_timeout: DEFAULT_POOL_IDLE,
             limits: CircuitLimits::default(),
             outlier: None,
+            panic_percent: 0,
         }
     }
 }
@@ -80,7 +84,7 @@ pub enum Transport {
     Plain,
     /// Consul Connect's mutual TLS.
     Mesh(MeshTransport),
-    /// Server TLS with ordinary host name verification.
+    /// TLS as it is spoken outside the mesh.
     Tls(TlsTransport),
 }
 
@@ -100,8 +104,20 @@ pub struct MeshTransport {
 /// TLS to a service outside the mesh.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TlsTransport {
-    /// SNI on the wire, and the name that the certificate must cover.
-    pub server_name: Arc<str>,
-    /// DER roots to trust; empty for those of the system.
+    /// SNI on the wire, and the name that the certificate must cover. `None` sends none and takes
+    /// every certificate that chains to `roots`.
+    pub server_name: Option<Arc<str>>,
+    /// DER roots to trust; empty for those of the system, which need a `server_name`.
     pub roots: Vec<Arc<[u8]>>,
+    /// Presented to a server that asks for one.
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// A certificate to present to servers outside the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Leaf first, then intermediates; DER.
+    pub chain: Vec<Arc<[u8]>>,
+    /// Key of the leaf.
+    pub key: PrivateKey,
 }

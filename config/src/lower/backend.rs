@@ -155,7 +155,8 @@ fn tls(
         None => Vec::new(),
     };
     Some(TlsTransport {
-        server_name: name.into(),
+        server_name: Some(name.into()),
         roots,
+        certificate: None,
     })
 }

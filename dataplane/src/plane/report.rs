@@ -132,7 +132,7 @@ fn cluster(handle: &ClusterHandle) -> Option<Value> {
     let targets = state.model.targets.iter().map(|target| {
         let (sni, expected) = match &target.transport {
             Transport::Plain => (None, Vec::new()),
-            Transport::Tls(tls) => (Some(&*tls.server_name), Vec::new()),
+            Transport::Tls(tls) => (tls.server_name.as_deref(), Vec::new()),
             Transport::Mesh(mesh) => (
                 Some(&*mesh.sni),
                 mesh.expected.iter().map(|id| id.as_str()).collect(),

@@ -24,7 +24,7 @@ use meridian_telemetry::metrics::{ClusterMetrics, Metrics};
 use pingora_core::protocols::http::server::Session as ServerSession;
 use rustls_pki_types::ServerName;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -322,7 +322,9 @@ impl TargetState {
     ) -> Self {
         let now = Instant::now();
         let same_cluster = before.is_some_and(|before| {
-            before.model.balancing == cluster.balancing && before.model.protocol == cluster.protocol
+            before.model.balancing == cluster.balancing
+                && before.model.protocol == cluster.protocol
+                && before.model.panic_percent == cluster.panic_percent
         });
         let old = old.filter(|_| same_cluster);
         let kept = old.filter(|old| {
@@ -347,7 +349,10 @@ impl TargetState {
             }
             None => Arc::new(Balancer::new(
                 cluster.balancing.clone(),
-                BalanceOptions::default(),
+                BalanceOptions {
+                    panic_percent: cluster.panic_percent,
+                    ..BalanceOptions::default()
+                },
                 &target.endpoints,
                 now,
             )),
@@ -431,9 +436,20 @@ fn secure(
         Transport::Plain => return Ok(Security::Plain),
         Transport::Mesh(mesh) => {
             let identity = identity.ok_or(TlsError::NoCertificate)?;
-            (tls::mesh_client_config(identity, mesh, alpn)?, &mesh.sni)
+            let config = tls::mesh_client_config(identity, mesh, alpn)?;
+            (config, Some(&mesh.sni))
         }
-        Transport::Tls(plain) => (tls::tls_client_config(plain, alpn)?, &plain.server_name),
+        Transport::Tls(outside) => {
+            let config = tls::tls_client_config(outside, alpn)?;
+            (config, outside.server_name.as_ref())
+        }
+    };
+    let Some(name) = name else {
+        return Ok(Security::Tls {
+            config,
+            // Stands where rustls wants a name: none is sent or verified.
+            server_name: ServerName::from(Ipv4Addr::UNSPECIFIED),
+        });
     };
     match ServerName::try_from(name.to_string()) {
         Ok(server_name) => Ok(Security::Tls {

@@ -78,6 +78,32 @@ impl Authority {
         }
     }
 
+    /// A certificate of this CA for host names.
+    pub(crate) fn server(&self, hosts: &[&str]) -> ServerCertificate {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(hosts.clone())
+            .unwrap()
+            .signed_by(&key, &self.issuer)
+            .unwrap();
+        ServerCertificate {
+            name: "server".into(),
+            hosts,
+            chain: vec![leaf.der().to_vec().into()],
+            key: PrivateKey::from_der(key.serialize_der()),
+        }
+    }
+
+    /// A certificate for `host` that may sign others, with its key.
+    pub(crate) fn itself(host: &str) -> (Vec<Arc<[u8]>>, PrivateKey) {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        let chain = vec![made.der().to_vec().into()];
+        (chain, PrivateKey::from_der(key.serialize_der()))
+    }
+
     /// A way to `service`, for `caller`.
     pub(crate) fn transport(&self, caller: &Identity, service: &str) -> MeshTransport {
         MeshTransport {

@@ -5,6 +5,8 @@
 
 use meridian_model::SpiffeId;
 use meridian_model::identity::SpiffeError;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -58,4 +60,22 @@ pub fn spiffe_id(leaf: &[u8]) -> Result<SpiffeId, LeafError> {
         return Err(LeafError::SeveralUris);
     }
     SpiffeId::parse(uri).map_err(LeafError::Malformed)
+}
+
+/// Whether `now` lies in the certificate's validity, for one that is trusted by itself.
+///
+/// # Errors
+/// When it is too early or too late, or the certificate is unreadable.
+pub(super) fn check_period(leaf: &[u8], now: UnixTime) -> Result<(), CertificateError> {
+    let (_, certificate) =
+        X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = certificate.validity();
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotValidYet);
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired);
+    }
+    Ok(())
 }

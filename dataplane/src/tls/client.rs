@@ -1,9 +1,9 @@
-//! What upstream connections present, and whom they expect at the other end.
+//! What upstream connections present to the mesh, and whom they expect there.
 
 use super::certificate;
 use super::failure::IdentityError;
 use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
-use meridian_model::cluster::{MeshTransport, TlsTransport};
+use meridian_model::cluster::MeshTransport;
 use meridian_model::listener::Alpn;
 use meridian_model::{Identity, SpiffeId, TrustDomain};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,7 +12,8 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::sync::Arc;
 
 /// Mutual TLS to a mesh service: our leaf is presented, and the peer must chain
 /// to a root of the target's trust domain and be exactly one of the expected.
@@ -43,7 +44,7 @@ pub fn mesh_client_config(
         .with_protocol_versions(VERSIONS)
         .map_err(TlsError::Versions)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Arc::new(Verifier(verifier)))
         .with_client_auth_cert(
             certificates(&identity.chain),
             private_key(owner, &identity.key)?,
@@ -55,54 +56,8 @@ pub fn mesh_client_config(
     Ok(Arc::new(config))
 }
 
-/// TLS to a service outside the mesh, verified by host name.
-///
-/// # Errors
-/// When a given root is unusable, or none is given and the system has none.
-pub fn tls_client_config(
-    transport: &TlsTransport,
-    alpn: Option<Alpn>,
-) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = if transport.roots.is_empty() {
-        system_roots()?
-    } else {
-        Arc::new(root_store(&transport.server_name, &transport.roots)?)
-    };
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
-        .with_protocol_versions(VERSIONS)
-        .map_err(TlsError::Versions)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = alpn_names(&alpn);
-    Ok(Arc::new(config))
-}
-
-static VERSIONS: &[&rustls::SupportedProtocolVersion] =
+pub(super) static VERSIONS: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
-
-/// The system's roots, read at the first use: 5 ms and a megabyte that a
-/// sidecar without such upstreams never spends.
-fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    if let Some(roots) = ROOTS.get() {
-        return Ok(Arc::clone(roots));
-    }
-    let found = rustls_native_certs::load_native_certs();
-    let mut store = RootCertStore::empty();
-    // Systems carry a few roots that webpki cannot read; the others count.
-    store.add_parsable_certificates(found.certs);
-    if store.is_empty() {
-        let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(TlsError::SystemRoots {
-            reason: if reasons.is_empty() {
-                "none found".to_owned()
-            } else {
-                reasons.join("; ")
-            },
-        });
-    }
-    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(store))))
-}
 
 /// Verifies one mesh target: its chain without a host name, then its one URI.
 #[derive(Debug)]
@@ -112,15 +67,14 @@ struct MeshServer {
     expected: Vec<SpiffeId>,
 }
 
-impl ServerCertVerifier for MeshServer {
-    fn verify_server_cert(
+impl Judge for MeshServer {
+    fn judge(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
-        _ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<(), rustls::Error> {
         let peer = certificate::spiffe_id(leaf).map_err(IdentityError::from)?;
         if *peer.trust_domain() != self.domain {
             return Err(IdentityError::UnknownTrustDomain(peer).into());
@@ -135,6 +89,35 @@ impl ServerCertVerifier for MeshServer {
         if !self.expected.contains(&peer) {
             return Err(IdentityError::WrongIdentity(peer).into());
         }
+        Ok(())
+    }
+}
+
+/// Whether a server's certificate is believed.
+pub(super) trait Judge: fmt::Debug + Send + Sync {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error>;
+}
+
+/// A judge, with what rustls wants of a verifier beside the verdict.
+#[derive(Debug)]
+pub(super) struct Verifier<J>(pub(super) J);
+
+impl<J: Judge> ServerCertVerifier for Verifier<J> {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.0.judge(leaf, intermediates, name, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
