@@ -190,13 +190,25 @@ impl Follower {
         });
     }
 
-    /// Closes TCP connections whose peer may not connect any more. HTTP peers
-    /// learn it from their next response, or while they stream.
+    /// Closes TCP connections whose peer may not connect any more, and all that were for something
+    /// that is gone. HTTP peers that are denied learn it from their next response, or while they
+    /// stream.
     fn close_revoked(&self) {
         for handle in self.listeners.handles() {
             let state = handle.state();
             for connection in handle.connections() {
-                let Some(app) = state.app.tcp(connection.chosen_by.as_deref()) else {
+                let chosen_by = connection.chosen_by.as_deref();
+                // Its handshake ended here, in the name of a service that is not ours any more.
+                if connection.peer().is_some() && !state.app.serves(chosen_by) {
+                    tracing::info!(
+                        listener = %handle.name(),
+                        name = chosen_by,
+                        "connection closed: what it was for is not served any more"
+                    );
+                    connection.close();
+                    continue;
+                }
+                let Some(app) = state.app.tcp(chosen_by) else {
                     continue;
                 };
                 let Some(rules) = &app.service.authorization else {

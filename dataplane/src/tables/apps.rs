@@ -35,6 +35,11 @@ impl App {
         }
     }
 
+    /// Whether connections that were chosen by this name are served at all any more.
+    pub(crate) fn serves(&self, chosen_by: Option<&str>) -> bool {
+        self.chosen(chosen_by).is_some()
+    }
+
     /// Where it is HTTP.
     pub(crate) fn http(&self, chosen_by: Option<&str>) -> Option<&Arc<HttpApp>> {
         match self.chosen(chosen_by)? {
