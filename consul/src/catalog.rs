@@ -93,6 +93,9 @@ pub struct GatewayService {
     pub auto_host_rewrite: bool,
     /// It stands there because of `*`.
     pub from_wildcard: bool,
+    /// What the service is: `service`, `destination` for one that only its `service-defaults`
+    /// name, or empty where Consul knows nothing of it.
+    pub service_kind: String,
 }
 
 /// A service's name.

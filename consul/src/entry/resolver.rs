@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Entry;
 use crate::{
-    chain::Subset,
+    chain::{LoadBalancer, Subset},
     wire::{duration, nullable},
 };
 
@@ -28,6 +28,9 @@ pub struct ServiceResolver {
     /// Time for a request; `None` is not set.
     #[serde(deserialize_with = "duration")]
     pub request_timeout: Option<Duration>,
+    /// How an instance is chosen.
+    #[serde(deserialize_with = "nullable")]
+    pub load_balancer: Option<LoadBalancer>,
 }
 
 impl Entry for ServiceResolver {
