@@ -3,6 +3,7 @@
 //! Watches write into it, translation reads it. What is known stays known while Consul is away;
 //! only what is no longer wanted is forgotten.
 
+use crate::dns::{Answer, Name};
 use crate::jwks::{KeyOrigin, Keys};
 use crate::settling::settled;
 use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
@@ -14,6 +15,7 @@ use consul::intention::Intention;
 use meridian_model::{SourceState, SourceStatus};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -49,6 +51,8 @@ pub(crate) enum Topic {
     Resolvers,
     /// A file on this machine.
     File(PathBuf),
+    /// A name in DNS.
+    Addresses(Name),
     /// A `jwt-provider` entry, by name.
     JwtProvider(String),
     /// Keys of such a provider.
@@ -73,6 +77,7 @@ impl Topic {
             Self::MeshGateways => "mesh_gateways",
             Self::Resolvers => "resolvers",
             Self::File(_) => "file",
+            Self::Addresses(_) => "dns",
             Self::JwtProvider(_) => "jwt_provider",
             Self::Keys(_) => "jwks",
         }
@@ -132,6 +137,8 @@ pub(crate) enum Fact {
     MeshGateways(Arc<GatewaysByDatacenter>),
     Resolvers(Arc<Vec<ServiceResolver>>),
     File(Arc<Vec<u8>>),
+    /// In order.
+    Addresses(Arc<Vec<IpAddr>>),
     /// `None` where there is no such entry.
     JwtProvider(Arc<Option<JwtProviderEntry>>),
     /// A source of keys that fails says so itself: it knows how long old keys are good.
@@ -147,6 +154,16 @@ pub(crate) enum News {
     Recovered,
     /// It doesn't answer.
     Failed(String),
+}
+
+impl News {
+    /// Of a name in DNS.
+    pub(crate) fn of(answer: Answer) -> Self {
+        match answer {
+            Ok(addresses) => Self::Learned(Fact::Addresses(Arc::new(addresses))),
+            Err(reason) => Self::Failed(reason),
+        }
+    }
 }
 
 /// What is known about one topic.
@@ -228,8 +245,10 @@ impl Knowledge {
 
     /// Stale from the first failure on, until everything answers again.
     pub(crate) fn state(&self) -> SourceState {
-        let oldest = self.failing.iter().min_by_key(|(_, failure)| failure.since);
-        match oldest {
+        // DNS is not Consul: whoever wants a name says what is wrong with it.
+        let failing = self.failing.iter();
+        let ours = failing.filter(|(topic, _)| !matches!(topic, Topic::Addresses(_)));
+        match ours.min_by_key(|(_, failure)| failure.since) {
             None => SourceState::Current,
             Some((topic, failure)) => SourceState::Stale {
                 since: failure.since,
@@ -352,6 +371,14 @@ impl Knowledge {
         }
     }
 
+    pub(crate) fn addresses(&self, name: &Name) -> Known<'_, Vec<IpAddr>> {
+        let topic = Topic::Addresses(name.clone());
+        match self.facts.get(&topic) {
+            Some(Fact::Addresses(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
     pub(crate) fn jwt_provider(&self, name: &str) -> Known<'_, Option<JwtProviderEntry>> {
         let topic = Topic::JwtProvider(name.to_owned());
         match self.facts.get(&topic) {
@@ -370,6 +397,12 @@ impl Knowledge {
     /// Whether there is neither an answer nor a failure yet.
     pub(crate) fn waits_for(&self, topic: &Topic) -> bool {
         !self.facts.contains_key(topic) && !self.failing.contains_key(topic)
+    }
+
+    /// Why there is no answer, or none newer than the one before.
+    pub(crate) fn failure(&self, topic: &Topic) -> Option<&str> {
+        let failure = self.failing.get(topic);
+        failure.map(|failure| failure.reason.as_str())
     }
 
     fn unknown<T>(&self, topic: &Topic) -> Known<'_, T> {

@@ -26,6 +26,7 @@ pub mod resolve;
 pub mod sni_gateway;
 
 mod chain;
+mod dns;
 mod jwks;
 mod knowledge;
 mod role;

@@ -1,5 +1,6 @@
 //! Watching: one blocking query kept running for everything that is wanted.
 
+use crate::dns::{self, Families};
 use crate::jwks;
 use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Knowledge, News, Origin, Topic};
 use crate::publish::{SourceMetrics, Task};
@@ -126,6 +127,13 @@ impl Watching {
             Topic::File(path) => {
                 let (sender, path) = (self.sender.clone(), path.clone());
                 Task::spawn(follow_file(topic, path, sender))
+            }
+            Topic::Addresses(name) => {
+                let (name, sender) = (name.clone(), self.sender.clone());
+                // As Consul has Envoy look: IPv6 only where there is nothing else.
+                let families = Families::Ipv4thenIpv6;
+                let letter = move |answer| (topic.clone(), News::of(answer));
+                Task::spawn(dns::follow(name, families, sender, letter))
             }
             Topic::JwtProvider(name) => {
                 let query = client.entry(name);

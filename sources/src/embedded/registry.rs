@@ -118,6 +118,7 @@ impl Registry {
             Topic::MeshGateways => Ok(Fact::MeshGateways(Arc::default())),
             Topic::Resolvers => Ok(Fact::Resolvers(Arc::default())),
             Topic::File(path) => Err(format!("{} is not read here", path.display())),
+            Topic::Addresses(name) => Err(format!("{} is not resolved here", name.host)),
             // No intention here asks for a token.
             Topic::JwtProvider(_) => Ok(Fact::JwtProvider(Arc::default())),
             Topic::Keys(_) => Err("the embedded registry has no keys".to_owned()),

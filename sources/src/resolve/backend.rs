@@ -1,7 +1,8 @@
 //! One backend of a blueprint: its endpoints, wherever they come from.
 
-use super::dns::{Name, Names};
+use super::dns::Names;
 use crate::chain::{self, Setting, Traffic, Translated};
+use crate::dns::Name;
 use crate::knowledge::{ChainQuery, InstancesQuery, Knowledge, Known, Topic};
 use crate::translate::endpoint::{View, endpoints};
 use consul::chain::CompiledChain;

@@ -1,32 +1,14 @@
-//! Names in DNS, resolved again and again. A failure changes nothing: the last addresses stay.
+//! The names of a gateway's backends. A failure changes nothing: the last addresses stay.
 
+use crate::dns::{self, Answer, Families, Name};
 use crate::knowledge::Known;
 use crate::publish::{SourceMetrics, Task};
-use crate::watching::chain_of;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::LookupIpStrategy;
 use meridian_model::{Blueprint, Discovery, SourceState, SourceStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::mpsc;
-
-/// A name, and how often it is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    host: String,
-    refresh: Duration,
-}
-
-impl Name {
-    pub(super) fn new(host: &str, refresh: Duration) -> Self {
-        Self {
-            host: host.to_owned(),
-            refresh,
-        }
-    }
-}
 
 /// The names of a blueprint.
 pub(super) fn wanted(blueprint: &Blueprint) -> BTreeSet<Name> {
@@ -40,21 +22,14 @@ pub(super) fn wanted(blueprint: &Blueprint) -> BTreeSet<Name> {
         .collect()
 }
 
-/// Even a TTL of 0 is not asked for more often than this.
-const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// A name that failed is asked for again this soon, or after its refresh if that is shorter.
-const RETRY: Duration = Duration::from_secs(5);
 /// Answers waiting to be taken in; a full queue only makes the look-ups wait.
 const ANSWER_QUEUE: usize = 64;
 /// Name of this source in statuses and metrics.
 const DNS: &str = "dns";
 
-type Answer = Result<Vec<IpAddr>, String>;
-
 /// All names being resolved.
 pub(super) struct Names {
     metrics: Arc<dyn SourceMetrics>,
-    resolver: Option<Arc<TokioResolver>>,
     running: BTreeMap<Name, Task>,
     known: BTreeMap<Name, Vec<IpAddr>>,
     failing: BTreeMap<Name, (SystemTime, String)>,
@@ -67,7 +42,6 @@ impl Names {
         let (sender, receiver) = mpsc::channel(ANSWER_QUEUE);
         Self {
             metrics,
-            resolver: None,
             running: BTreeMap::new(),
             known: BTreeMap::new(),
             failing: BTreeMap::new(),
@@ -85,13 +59,11 @@ impl Names {
             if self.running.contains_key(name) {
                 continue;
             }
-            match self.resolver() {
-                Ok(resolver) => {
-                    let work = follow(name.clone(), resolver, self.sender.clone());
-                    self.running.insert(name.clone(), Task::spawn(work));
-                }
-                Err(reason) => self.take(name.clone(), Err(reason)),
-            }
+            let (key, sender) = (name.clone(), self.sender.clone());
+            let work = dns::follow(name.clone(), Families::Ipv4AndIpv6, sender, move |answer| {
+                (key.clone(), answer)
+            });
+            self.running.insert(name.clone(), Task::spawn(work));
         }
     }
 
@@ -149,60 +121,12 @@ impl Names {
             }
         }
     }
-
-    /// Made on first use: a gateway without names in DNS needs no resolver.
-    fn resolver(&mut self) -> Result<Arc<TokioResolver>, String> {
-        if let Some(resolver) = &self.resolver {
-            return Ok(Arc::clone(resolver));
-        }
-        let mut builder = TokioResolver::builder_tokio().map_err(|error| chain_of(&error))?;
-        let options = builder.options_mut();
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        // The refresh may be shorter than the TTL, and then asks again.
-        options.cache_size = 0;
-        let resolver = Arc::new(builder.build().map_err(|error| chain_of(&error))?);
-        self.resolver = Some(Arc::clone(&resolver));
-        Ok(resolver)
-    }
-}
-
-async fn follow(name: Name, resolver: Arc<TokioResolver>, sender: mpsc::Sender<(Name, Answer)>) {
-    loop {
-        let (answer, valid_until) = match resolver.lookup_ip(name.host.as_str()).await {
-            Ok(found) => {
-                let mut addresses: Vec<IpAddr> = found.iter().collect();
-                // Servers rotate the order, which is no change.
-                addresses.sort_unstable();
-                addresses.dedup();
-                (Ok(addresses), found.valid_until())
-            }
-            Err(error) => (Err(chain_of(&error)), Instant::now() + RETRY),
-        };
-        if sender.send((name.clone(), answer)).await.is_err() {
-            // Nobody listens any more.
-            return;
-        }
-        let left = valid_until.saturating_duration_since(Instant::now());
-        tokio::time::sleep(pause(left, name.refresh)).await;
-    }
-}
-
-/// The shorter of TTL and refresh, but no busy loop.
-fn pause(ttl_left: Duration, refresh: Duration) -> Duration {
-    ttl_left.min(refresh).max(LEAST_PAUSE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_shorter_of_ttl_and_refresh_counts() {
-        let seconds = Duration::from_secs;
-        assert_eq!(pause(seconds(300), seconds(30)), seconds(30));
-        assert_eq!(pause(seconds(5), seconds(30)), seconds(5));
-        assert_eq!(pause(seconds(0), seconds(30)), LEAST_PAUSE);
-    }
+    use std::time::Duration;
 
     #[test]
     fn a_failure_keeps_the_last_addresses() {
