@@ -10,6 +10,7 @@ mod headers;
 mod resolver;
 mod route;
 
+pub(crate) use balancing::balancing;
 pub(crate) use headers::modifier;
 pub(crate) use resolver::{needs, needs_gateways};
 pub(crate) use route::request_match;

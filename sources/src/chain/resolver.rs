@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
             cluster.connect_timeout = timeout;
         }
         if let Some(written) = &node.load_balancer {
-            match balancing::balancing(written) {
+            match balancing(written) {
                 Ok(balancing) => cluster.balancing = balancing,
                 Err(reason) => self.reject(format!("{reason}; requests go round robin")),
             }

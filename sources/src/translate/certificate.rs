@@ -1,6 +1,8 @@
-//! Certificates that gateways present to strangers: PEM, with the names in them.
+//! Certificates that gateways present to strangers, as servers and as clients: PEM, with the names
+//! in them.
 
 use crate::watching::chain_of;
+use meridian_model::cluster::ClientCertificate;
 use meridian_model::listener::ServerCertificate;
 use meridian_model::{Identity, PrivateKey};
 use rustls::crypto::ring::sign::any_supported_type;
@@ -47,6 +49,30 @@ pub(crate) fn server(
     Ok(ServerCertificate {
         name: name.into(),
         hosts,
+        chain: chain.iter().map(|der| Arc::from(der.as_ref())).collect(),
+        key: PrivateKey::from_der(key.secret_der()),
+    })
+}
+
+/// Reads a certificate to present to servers, with its key. Strangers' authorities sign what they
+/// like, so nothing is asked of it but that the key is its own.
+pub(crate) fn client(
+    certificate: &[u8],
+    key: &[u8],
+) -> Result<ClientCertificate, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(CertificateError::Certificate)?;
+    let leaf = chain.first().ok_or(CertificateError::Empty)?;
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::Unreadable)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(CertificateError::Key)?;
+    let signing = any_supported_type(&key).map_err(CertificateError::KindOfKey)?;
+    let own = signing.public_key();
+    if own.is_some_and(|own| own.as_ref() != leaf.public_key().raw) {
+        let reason = rustls::InconsistentKeys::KeyMismatch;
+        return Err(CertificateError::OtherKey(reason.into()));
+    }
+    Ok(ClientCertificate {
         chain: chain.iter().map(|der| Arc::from(der.as_ref())).collect(),
         key: PrivateKey::from_der(key.secret_der()),
     })

@@ -78,7 +78,8 @@ fn address(instance: &ServiceEntry, view: View<'_>) -> Result<EndpointAddress, S
     Ok(EndpointAddress::Tcp(SocketAddr::new(ip, port)))
 }
 
-fn health_and_weight(instance: &ServiceEntry, only_passing: bool) -> (Health, u32) {
+/// What the checks say, and the share.
+pub(crate) fn health_and_weight(instance: &ServiceEntry, only_passing: bool) -> (Health, u32) {
     let weights = instance.service.weights;
     let (usable, weight) = match instance.status() {
         CheckStatus::Passing => (true, weights.passing),

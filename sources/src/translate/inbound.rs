@@ -220,6 +220,11 @@ fn timeouts(config: &mut Opaque<'_>) -> RouteTimeouts {
 pub(crate) fn everything_to(cluster: &ClusterName, timeouts: RouteTimeouts) -> RouteTable {
     let mut action = RouteAction::forward(cluster.clone());
     action.timeouts = timeouts;
+    everything(action)
+}
+
+/// Does this with every request.
+pub(crate) fn everything(action: RouteAction) -> RouteTable {
     RouteTable {
         ports: Default::default(),
         precedence: Precedence::FirstMatch,

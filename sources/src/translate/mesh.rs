@@ -1,7 +1,10 @@
-//! The `mesh` entry: what holds for the inbound side of every sidecar.
+//! The `mesh` entry: what holds for the inbound side of every sidecar and terminating gateway.
 
+use crate::knowledge::{Knowledge, Known};
+use crate::publish::Contents;
 use consul::entry::{MeshEntry, RequestNormalization};
 use meridian_model::Rejection;
+use meridian_model::Snapshot;
 use meridian_model::listener::{EscapedSlashes, HeaderUnderscores, PathNormalization};
 
 /// What a sidecar takes from the entry.
@@ -23,8 +26,29 @@ impl Default for MeshRules {
     }
 }
 
+/// What is known of the entry; `None` while a first generation must wait for it.
+pub(crate) fn known(
+    knowledge: &Knowledge,
+    previous: &Snapshot,
+    contents: &mut Contents,
+) -> Option<MeshRules> {
+    Some(match knowledge.mesh() {
+        Known::Waiting if previous.generation == 0 => return None,
+        Known::Value(Some(entry)) => {
+            let (mesh, rejected) = mesh_rules(entry);
+            contents.rejected.extend(rejected);
+            mesh
+        }
+        Known::Failed(reason) => {
+            contents.reject("mesh", format!("{reason}; its defaults hold"));
+            MeshRules::default()
+        }
+        Known::Waiting | Known::Value(None) => MeshRules::default(),
+    })
+}
+
 /// Translates the entry. What is not understood is treated as strictly as there is a way to.
-pub(crate) fn mesh_rules(entry: &MeshEntry) -> (MeshRules, Vec<Rejection>) {
+fn mesh_rules(entry: &MeshEntry) -> (MeshRules, Vec<Rejection>) {
     let mut rejected = Vec::new();
     let mut refuse = |reason: String| {
         rejected.push(Rejection {

@@ -5,7 +5,7 @@ use super::identity;
 use super::inbound::{self, inbound};
 use super::intention::authorization;
 use super::jwt;
-use super::mesh::{MeshRules, mesh_rules};
+use super::mesh;
 use super::upstream::{Caller, Upstream, listener_name, upstreams};
 use crate::chain::{Instances, needs, needs_gateways};
 use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
@@ -82,19 +82,7 @@ impl Sidecar {
             return None;
         }
         let mut contents = Contents::default();
-        let mesh = match knowledge.mesh() {
-            Known::Waiting if previous.generation == 0 => return None,
-            Known::Value(Some(entry)) => {
-                let (mesh, rejected) = mesh_rules(entry);
-                contents.rejected.extend(rejected);
-                mesh
-            }
-            Known::Failed(reason) => {
-                contents.reject("mesh", format!("{reason}; its defaults hold"));
-                MeshRules::default()
-            }
-            Known::Waiting | Known::Value(None) => MeshRules::default(),
-        };
+        let mesh = mesh::known(knowledge, previous, &mut contents)?;
         let identity = identity::known(knowledge, service, previous, &mut contents)?;
         let trust_domain = identity.spiffe.trust_domain();
 

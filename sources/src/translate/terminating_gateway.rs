@@ -1,30 +1,40 @@
 //! A terminating gateway: for each service outside of the mesh that it is linked to, it stands in
 //! as that service would, with the service's own leaf and intentions, and calls the real one.
 
-use super::endpoint::{View, endpoints};
+mod outside;
+mod tls;
+
+use self::outside::{Outside, Reached};
+use super::foreign;
 use super::identity;
-use super::inbound::{TCP_IDLE, everything_to};
+use super::inbound::{TCP_IDLE, everything};
 use super::intention::authorization;
 use super::jwt;
+use super::mesh::{self, MeshRules};
+use super::opaque::Opaque;
 use super::sidecar::default_verdict;
-use super::sni_gateway::place::{self, Place};
-use super::sni_gateway::{self, SniGateway, plain_cluster};
+use super::sni_gateway::place;
+use super::sni_gateway::{self, SniGateway};
 use crate::chain::upstream_protocol;
 use crate::knowledge::{ChainQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
+use consul::agent::AgentService;
 use consul::catalog::GatewayService;
 use consul::entry::ServiceResolver;
+use http::HeaderValue;
+use http::header::HOST;
 use meridian_model::listener::{
     Alpn, ClientCertificateHeader, ClientTrust, HttpService, PathNormalization, TcpService,
 };
-use meridian_model::policy::RouteTimeouts;
 use meridian_model::sni::{SniAction, SniChain, TerminatedService};
 use meridian_model::{
-    Authorization, ClusterName, IdentityName, Snapshot, UpstreamProtocol, Verdict,
+    Authorization, Decision, IdentityName, Intention, RouteAction, RouteTable, Snapshot,
+    TrustDomain, UpstreamProtocol, Verdict,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A terminating gateway.
 #[derive(Debug, Clone)]
@@ -40,6 +50,7 @@ impl Role for TerminatingGateway {
         let mut wanted = BTreeSet::from([
             Topic::Registration(name.clone()),
             Topic::Roots,
+            Topic::Mesh,
             Topic::GatewayServices(name.clone()),
             Topic::Resolvers,
         ]);
@@ -54,23 +65,26 @@ impl Role for TerminatingGateway {
             if let Some(intentions) = knowledge.intentions(service) {
                 wanted.extend(jwt::wanted(intentions, knowledge));
             }
-            for place in place::of_service(service, resolver(knowledge, service)) {
-                wanted.insert(Topic::Instances(place.query(false)));
-            }
+            let resolver = resolver(knowledge, service);
+            wanted.extend(outside::wanted(linked, resolver, knowledge));
         }
         wanted
     }
 
     fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
+        let registration = knowledge.registration(&self.gateway.name)?;
+        let mut contents = Contents::default();
+        let connect_timeout = own_settings(registration, &mut contents);
         let sight = Sight {
             knowledge,
             previous,
-            datacenter: &knowledge.registration(&self.gateway.name)?.datacenter,
+            datacenter: &registration.datacenter,
             trust_domain: &knowledge.roots()?.trust_domain,
             default: self.default.or_else(|| default_verdict(knowledge))?,
+            mesh: mesh::known(knowledge, previous, &mut contents)?,
+            connect_timeout,
         };
         knowledge.resolvers()?;
-        let mut contents = Contents::default();
         let mut chains = Vec::new();
         for linked in knowledge.gateway_services(&self.gateway.name)? {
             match sight.linked(linked, &mut contents) {
@@ -95,6 +109,8 @@ struct Sight<'a> {
     datacenter: &'a str,
     trust_domain: &'a str,
     default: Verdict,
+    mesh: MeshRules,
+    connect_timeout: Option<Duration>,
 }
 
 /// Why a linked service cannot be served yet.
@@ -111,54 +127,66 @@ impl Sight<'_> {
         contents: &mut Contents,
     ) -> Result<Vec<SniChain>, Missing> {
         let service = &linked.service.name;
-        if !linked.ca_file.is_empty() {
-            return Err(Missing::Failed(
-                "TLS to the outside is not served".to_owned(),
-            ));
+        let leaf = Topic::Leaf(service.clone());
+        let intentions = Topic::Intentions(service.clone());
+        if self.knowledge.waits_for(&leaf) || self.knowledge.waits_for(&intentions) {
+            return Err(Missing::Waiting);
         }
-        for topic in [
-            Topic::Leaf(service.clone()),
-            Topic::Intentions(service.clone()),
-        ] {
-            if self.knowledge.waits_for(&topic) {
-                return Err(Missing::Waiting);
-            }
-        }
-        let no = |what: &str| Missing::Failed(format!("its {what} cannot be had"));
         let identity = identity::known(self.knowledge, service, self.previous, contents)
-            .ok_or_else(|| no("leaf"))?;
+            .ok_or_else(|| self.no("leaf", &leaf))?;
         let rules = self
             .rules(service, identity.spiffe.trust_domain(), contents)?
-            .ok_or_else(|| no("intentions"))?;
+            .ok_or_else(|| self.no("intentions", &intentions))?;
         let protocol = match self.knowledge.chain(&chain(service)) {
             Known::Value(chain) => Protocol::of(&chain.protocol),
             Known::Waiting => return Err(Missing::Waiting),
             Known::Failed(reason) => {
-                return Err(Missing::Failed(format!(
-                    "its protocol cannot be had: {reason}"
-                )));
+                let reason = format!("its protocol cannot be had: {reason}");
+                return Err(Missing::Failed(reason));
             }
         };
         let resolver = resolver(self.knowledge, service);
+        let outside = Outside {
+            knowledge: self.knowledge,
+            previous: self.previous,
+            linked,
+            resolver,
+            protocol: protocol.0,
+            connect_timeout: self.connect_timeout,
+        };
         let mut chains = Vec::new();
         for place in place::of_service(service, resolver) {
-            let cluster = self.cluster(&place, protocol, resolver, contents)?;
+            let reached = outside
+                .reach(&place, contents)
+                .map_err(|outside::Waiting| Missing::Waiting)?;
+            let inside = Inside {
+                linked,
+                resolver,
+                rules: &rules,
+                mesh: &self.mesh,
+            };
             chains.push(SniChain {
                 names: place.names(self.datacenter, self.trust_domain),
                 action: SniAction::Terminate {
                     identity: IdentityName::from(service.as_str()),
                     alpn: protocol.alpn(),
-                    service: protocol.service(&cluster, resolver, Arc::clone(&rules)),
+                    service: protocol.service(&reached, &inside, contents),
                 },
             });
         }
         Ok(chains)
     }
 
+    fn no(&self, what: &str, topic: &Topic) -> Missing {
+        let reason = self.knowledge.failure(topic);
+        let reason = reason.unwrap_or("the CA's roots are unknown");
+        Missing::Failed(format!("its {what} cannot be had: {reason}"))
+    }
+
     fn rules(
         &self,
         service: &str,
-        trust_domain: &meridian_model::TrustDomain,
+        trust_domain: &TrustDomain,
         contents: &mut Contents,
     ) -> Result<Option<Arc<Authorization>>, Missing> {
         let Some(intentions) = self.knowledge.intentions(service) else {
@@ -172,34 +200,28 @@ impl Sight<'_> {
         contents.rejected.extend(rejected);
         Ok(Some(Arc::new(rules)))
     }
+}
 
-    fn cluster(
-        &self,
-        place: &Place,
-        protocol: Protocol,
-        resolver: Option<&ServiceResolver>,
-        contents: &mut Contents,
-    ) -> Result<ClusterName, Missing> {
-        let found = match self.knowledge.instances(&place.query(false)) {
-            Known::Value(found) => found.as_slice(),
-            Known::Waiting => return Err(Missing::Waiting),
-            // Nobody to call yet.
-            Known::Failed(_) => &[],
-        };
-        let view = View {
-            only_passing: place.only_passing,
-            local_datacenter: None,
-        };
-        let (endpoints, rejected) = endpoints(found, view);
-        contents.rejected.extend(rejected);
-        let mut cluster = plain_cluster(&place.label(), protocol.0, endpoints);
-        if let Some(timeout) = resolver.and_then(|resolver| resolver.connect_timeout) {
-            cluster.connect_timeout = timeout;
-        }
-        let name = cluster.name.clone();
-        contents.cluster(cluster);
-        Ok(name)
-    }
+/// What of a linked service matters to whoever calls it.
+struct Inside<'a> {
+    linked: &'a GatewayService,
+    resolver: Option<&'a ServiceResolver>,
+    rules: &'a Arc<Authorization>,
+    mesh: &'a MeshRules,
+}
+
+/// What the gateway's registration says of all services: its time to connect. Names what is not
+/// honoured.
+fn own_settings(registration: &AgentService, contents: &mut Contents) -> Option<Duration> {
+    let proxy = registration.proxy.as_ref()?;
+    let resource = format!("gateway {}", registration.id);
+    contents
+        .rejected
+        .extend(foreign::escapes(&resource, &proxy.config));
+    let mut config = Opaque::new(&resource, &proxy.config);
+    let timeout = config.duration("connect_timeout_ms");
+    contents.rejected.extend(config.rejected);
+    timeout.filter(|timeout| !timeout.is_zero())
 }
 
 /// What the service speaks.
@@ -221,29 +243,63 @@ impl Protocol {
 
     fn service(
         self,
-        cluster: &ClusterName,
-        resolver: Option<&ServiceResolver>,
-        rules: Arc<Authorization>,
+        reached: &Reached,
+        inside: &Inside<'_>,
+        contents: &mut Contents,
     ) -> TerminatedService {
+        let authorization = Some(Arc::clone(inside.rules));
         if self.0 == UpstreamProtocol::Tcp {
             return TerminatedService::Tcp(Arc::new(TcpService {
-                clusters: vec![(cluster.clone(), 1)],
-                authorization: Some(rules),
+                clusters: vec![(reached.cluster.clone(), 1)],
+                authorization,
                 idle_timeout: Some(TCP_IDLE),
             }));
         }
-        let mut timeouts = RouteTimeouts::default();
-        if let Some(limit) = resolver.and_then(|resolver| resolver.request_timeout) {
-            timeouts.request = Some(limit);
-        }
         TerminatedService::Http(Arc::new(HttpService {
-            routes: Arc::new(everything_to(cluster, timeouts)),
-            authorization: Some(rules),
-            client_certificate: ClientCertificateHeader::AppendForward,
+            routes: Arc::new(routes(reached, inside, contents)),
+            authorization,
+            client_certificate: match inside.mesh.sanitize_certificate {
+                true => ClientCertificateHeader::Sanitize,
+                false => ClientCertificateHeader::AppendForward,
+            },
             trust: ClientTrust::Mesh,
-            normalization: PathNormalization::MESH_INBOUND,
+            normalization: normalization(inside),
         }))
     }
+}
+
+/// Paths go out as they came, like from Consul's Envoy, since a stranger may mean something by
+/// them. Where permissions look at them they are first brought into the one form that means the
+/// same to everybody, so that nobody walks around a permission.
+fn normalization(inside: &Inside<'_>) -> PathNormalization {
+    let looks = |one: &Intention| matches!(one.decision, Decision::Permissions(_));
+    match inside.rules.intentions.iter().any(looks) {
+        true => inside.mesh.normalization,
+        false => PathNormalization::NONE,
+    }
+}
+
+/// Everything goes to the one cluster, under the name that it has in DNS unless the operator says
+/// otherwise: strangers know nothing of the names that the mesh has for them.
+fn routes(reached: &Reached, inside: &Inside<'_>, contents: &mut Contents) -> RouteTable {
+    let mut action = RouteAction::forward(reached.cluster.clone());
+    if let Some(limit) = inside.resolver.and_then(|one| one.request_timeout) {
+        action.timeouts.request = Some(limit);
+    }
+    if let Some(host) = reached
+        .host
+        .as_ref()
+        .filter(|_| inside.linked.auto_host_rewrite)
+    {
+        match HeaderValue::from_str(host) {
+            Ok(host) => action.request_headers.set.push((HOST, host)),
+            Err(_) => contents.reject(
+                format!("service {}", inside.linked.service.name),
+                format!("`{host}` cannot stand in a Host header"),
+            ),
+        }
+    }
+    everything(action)
 }
 
 /// The chain says the protocol that Consul makes of all defaults.
@@ -258,3 +314,6 @@ fn resolver<'a>(knowledge: &'a Knowledge, service: &str) -> Option<&'a ServiceRe
     let mut resolvers = knowledge.resolvers()?.iter();
     resolvers.find(|resolver| resolver.name == service)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,415 @@
+//! A terminating gateway from hand-written answers to its contents.
+
+use super::*;
+use crate::embedded::DevelopmentCa;
+use crate::knowledge::{Fact, News};
+use consul::agent::AgentSelf;
+use meridian_model::cluster::TlsTransport;
+use meridian_model::policy::LoadBalancing;
+use meridian_model::sni::SniName;
+use meridian_model::{Cluster, Service, Transport};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+fn gateway() -> TerminatingGateway {
+    TerminatingGateway {
+        gateway: SniGateway {
+            name: "tgw".to_owned(),
+            address: "10.0.0.1:8443".parse().unwrap(),
+        },
+        default: None,
+    }
+}
+
+/// Answers to everything that a gateway asks for, as far as they are there.
+struct World {
+    ca: DevelopmentCa,
+    knowledge: Knowledge,
+    registration: Value,
+    links: Vec<Value>,
+    protocols: BTreeMap<&'static str, &'static str>,
+    instances: BTreeMap<&'static str, Value>,
+    resolvers: Vec<Value>,
+    files: BTreeMap<String, Vec<u8>>,
+    names: BTreeMap<&'static str, Vec<IpAddr>>,
+    intentions: Value,
+    /// Services whose leaf is refused.
+    forbidden: Vec<&'static str>,
+}
+
+impl World {
+    fn new(links: Vec<Value>) -> Self {
+        Self {
+            ca: DevelopmentCa::new("td", "dc1").unwrap(),
+            knowledge: Knowledge::default(),
+            registration: json!({"ID": "tgw", "Datacenter": "dc1", "Proxy": {}}),
+            links,
+            protocols: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            resolvers: Vec::new(),
+            files: BTreeMap::new(),
+            names: BTreeMap::new(),
+            intentions: json!([]),
+            forbidden: Vec::new(),
+        }
+    }
+
+    fn http(mut self, service: &'static str) -> Self {
+        self.protocols.insert(service, "http");
+        self
+    }
+
+    /// Instances as pairs of address and worst check.
+    fn at(mut self, service: &'static str, instances: &[(&str, &str)]) -> Self {
+        let one = |(number, (address, check)): (usize, &(&str, &str))| {
+            json!({"Node": {"Node": "n", "Address": "10.9.9.9"},
+                "Service": {"ID": format!("{service}-{number}"), "Address": address, "Port": 80},
+                "Checks": [{"Status": check}]})
+        };
+        let all = instances.iter().enumerate().map(one).collect();
+        self.instances.insert(service, all);
+        self
+    }
+
+    fn resolved(mut self, host: &'static str, addresses: &[&str]) -> Self {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        self.names.insert(host, addresses);
+        self
+    }
+
+    /// A file with a certificate of its own.
+    fn certificate(mut self, path: &str, key: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec![path.to_owned()]).unwrap();
+        self.files.insert(path.to_owned(), made.cert.pem().into());
+        let pem = made.signing_key.serialize_pem().into();
+        self.files.insert(key.to_owned(), pem);
+        self
+    }
+
+    /// What is answered to a topic; `None` is silence.
+    fn answer(&self, topic: &Topic) -> Option<News> {
+        let read = |value: &Value| serde_json::from_value(value.clone()).unwrap();
+        let fact = match topic {
+            Topic::Registration(_) => Fact::Registration(Arc::new(
+                serde_json::from_value(self.registration.clone()).unwrap(),
+            )),
+            Topic::Roots => Fact::Roots(Arc::new(self.ca.roots())),
+            Topic::Mesh => Fact::Mesh(Arc::default()),
+            Topic::Agent => {
+                let agent = json!({"DebugConfig": {"DefaultIntentionPolicy": "allow"}});
+                let agent: AgentSelf = serde_json::from_value(agent).unwrap();
+                Fact::Agent(Arc::new(agent))
+            }
+            Topic::GatewayServices(_) => {
+                Fact::GatewayServices(Arc::new(self.links.iter().map(read).collect()))
+            }
+            Topic::Resolvers => Fact::Resolvers(Arc::new(
+                self.resolvers
+                    .iter()
+                    .map(|one| serde_json::from_value(one.clone()).unwrap())
+                    .collect(),
+            )),
+            Topic::Leaf(service) if self.forbidden.contains(&service.as_str()) => {
+                return Some(News::Failed("403: service:write is missing".to_owned()));
+            }
+            Topic::Leaf(service) => Fact::Leaf(Arc::new(self.ca.leaf(service).unwrap())),
+            Topic::Intentions(_) => Fact::Intentions(Arc::new(
+                serde_json::from_value(self.intentions.clone()).unwrap(),
+            )),
+            Topic::Chain(query) => {
+                let protocol = self.protocols.get(query.service.as_str()).unwrap_or(&"tcp");
+                let chain = json!({"ServiceName": query.service, "Protocol": protocol});
+                Fact::Chain(Arc::new(serde_json::from_value(chain).unwrap()))
+            }
+            Topic::Instances(query) => {
+                let found = self.instances.get(query.service.as_str())?;
+                Fact::Instances(Arc::new(serde_json::from_value(found.clone()).unwrap()))
+            }
+            Topic::File(path) => match self.files.get(path.to_str().unwrap()) {
+                Some(bytes) => Fact::File(Arc::new(bytes.clone())),
+                None => return Some(News::Failed("no such file".to_owned())),
+            },
+            Topic::Addresses(name) => {
+                let found = self.names.get(name.host.as_str())?;
+                Fact::Addresses(Arc::new(found.clone()))
+            }
+            other => panic!("no terminating gateway wants {other:?}"),
+        };
+        Some(News::Learned(fact))
+    }
+
+    /// Asks for everything again, as long as the answers bring new questions.
+    fn contents(&mut self, previous: &Snapshot) -> Option<Contents> {
+        for _ in 0..3 {
+            for topic in gateway().wanted(&self.knowledge) {
+                if let Some(news) = self.answer(&topic) {
+                    self.knowledge.take(topic, news, SystemTime::UNIX_EPOCH);
+                }
+            }
+        }
+        gateway().contents(&self.knowledge, previous)
+    }
+
+    fn first(&mut self) -> Contents {
+        self.contents(&Snapshot::default())
+            .expect("everything is known")
+    }
+}
+
+fn link(service: &str) -> Value {
+    json!({"Service": {"Name": service}, "AutoHostRewrite": true})
+}
+
+fn tls(service: &str) -> Value {
+    json!({"Service": {"Name": service}, "CAFile": "ca.pem", "SNI": "out.test",
+        "CertFile": "our.pem", "KeyFile": "our.key"})
+}
+
+fn published(contents: &Contents) -> Snapshot {
+    Snapshot {
+        generation: 1,
+        listeners: contents.listeners.clone(),
+        clusters: contents.clusters.clone(),
+        identities: contents.identities.clone(),
+        ..Snapshot::default()
+    }
+}
+
+fn chains(contents: &Contents) -> Vec<SniChain> {
+    match &contents.listeners["default"].service {
+        Service::BySni(service) => service.chains.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn http(contents: &Contents) -> Arc<HttpService> {
+    match &chains(contents)[0].action {
+        SniAction::Terminate {
+            service: TerminatedService::Http(service),
+            ..
+        } => Arc::clone(service),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The name that requests are sent on under, if they are given another one.
+fn host(contents: &Contents) -> Option<String> {
+    let action = &http(contents).routes.hosts[0].routes[0].action.clone();
+    let set = &action.request_headers.set;
+    let host = set.iter().find(|(name, _)| name == HOST);
+    host.map(|(_, value)| value.to_str().unwrap().to_owned())
+}
+
+fn addresses(cluster: &Cluster) -> Vec<String> {
+    let endpoints = cluster.targets.iter().flat_map(|one| one.endpoints.iter());
+    endpoints.map(|one| one.address.to_string()).collect()
+}
+
+fn outside(contents: &Contents, cluster: &str) -> TlsTransport {
+    match &contents.clusters[cluster].targets[0].transport {
+        Transport::Tls(transport) => transport.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reasons(contents: &Contents) -> Vec<String> {
+    let rejected = contents.rejected.iter();
+    rejected
+        .map(|one| format!("{}: {}", one.resource, one.reason))
+        .collect()
+}
+
+#[test]
+fn a_gateway_without_services_opens_its_listener() {
+    let contents = World::new(Vec::new()).first();
+    assert_eq!(chains(&contents), []);
+    assert_eq!(reasons(&contents), Vec::<String>::new());
+}
+
+#[test]
+fn a_service_and_its_subsets_are_clusters_as_consul_makes_them() {
+    let mut world = World::new(vec![link("web")]).at("web", &[("10.0.0.1", "passing")]);
+    world.registration["Proxy"] = json!({"Config": {"connect_timeout_ms": 700,
+        "envoy_dns_discovery_type": "strict_dns"}});
+    world.resolvers = vec![
+        json!({"Name": "web", "Subsets": {"v1": {"Filter": "a == b"}},
+        "RequestTimeout": "2s", "LoadBalancer": {"Policy": "least_request",
+            "LeastRequestConfig": {"ChoiceCount": 5}}}),
+    ];
+    let contents = world.http("web").first();
+    let names: Vec<_> = chains(&contents)
+        .into_iter()
+        .flat_map(|one| one.names)
+        .collect();
+    let name = |text: &str| SniName::Exact(text.to_owned());
+    let expected = [
+        name("web.default.dc1.internal.td"),
+        name("v1.web.default.dc1.internal.td"),
+    ];
+    assert_eq!(names, expected);
+    let cluster = &contents.clusters["web/v1"];
+    assert_eq!(
+        cluster.balancing,
+        LoadBalancing::LeastRequest { choices: 5 }
+    );
+    assert_eq!(cluster.connect_timeout, Duration::from_millis(700));
+    assert_eq!(cluster.panic_percent, 50);
+    assert!(cluster.outlier.is_some());
+    let action = http(&contents).routes.hosts[0].routes[0].action.clone();
+    assert_eq!(action.timeouts.request, Some(Duration::from_secs(2)));
+    assert!(reasons(&contents)[0].contains("`envoy_dns_discovery_type`"));
+}
+
+#[test]
+fn one_name_counts_and_the_rest_is_named() {
+    let instances = [
+        ("10.0.0.1", "passing"),
+        ("ill.test", "critical"),
+        ("one.test", "passing"),
+        ("two.test", "passing"),
+    ];
+    let mut world = World::new(vec![link("web")])
+        .http("web")
+        .at("web", &instances)
+        .resolved("one.test", &["10.1.0.1", "10.1.0.2"]);
+    let contents = world.first();
+    let cluster = &contents.clusters["web"];
+    assert_eq!(addresses(cluster), ["10.1.0.1:80", "10.1.0.2:80"]);
+    assert_eq!(host(&contents).as_deref(), Some("one.test"));
+    let reasons = reasons(&contents);
+    assert_eq!(reasons.len(), 3, "{reasons:?}");
+    assert!(reasons[0].starts_with("instance web-0: "));
+    assert!(reasons[0].contains("`one.test`"));
+}
+
+#[test]
+fn without_a_healthy_name_the_last_one_counts() {
+    let instances = [("a.test", "critical"), ("b.test", "critical")];
+    let mut world = World::new(vec![link("web")])
+        .at("web", &instances)
+        .resolved("b.test", &["10.1.0.1"]);
+    assert_eq!(addresses(&world.first().clusters["web"]), ["10.1.0.1:80"]);
+}
+
+#[test]
+fn the_host_stays_where_it_is_told_to_or_there_is_no_name() {
+    let stay = json!({"Service": {"Name": "web"}, "AutoHostRewrite": false});
+    let named = World::new(vec![stay]).at("web", &[("one.test", "passing")]);
+    let mut named = named.http("web").resolved("one.test", &["10.1.0.1"]);
+    assert_eq!(host(&named.first()), None);
+    let numbered = World::new(vec![link("web")]).at("web", &[("10.0.0.1", "passing")]);
+    assert_eq!(host(&numbered.http("web").first()), None);
+}
+
+#[test]
+fn addresses_outlive_the_failure_of_dns_which_is_named() {
+    let mut world = World::new(vec![link("web")])
+        .at("web", &[("one.test", "passing")])
+        .resolved("one.test", &["10.1.0.1"]);
+    world.first();
+    world.names.clear();
+    let topic = gateway()
+        .wanted(&world.knowledge)
+        .into_iter()
+        .find(|topic| topic.kind() == "dns")
+        .unwrap();
+    let failed = News::Failed("timed out".to_owned());
+    world.knowledge.take(topic, failed, SystemTime::UNIX_EPOCH);
+    let contents = world.first();
+    assert_eq!(addresses(&contents.clusters["web"]), ["10.1.0.1:80"]);
+    assert!(reasons(&contents)[0].contains("`one.test`: timed out; its last addresses"));
+}
+
+#[test]
+fn a_new_name_is_called_only_once_it_is_known() {
+    let mut world = World::new(vec![link("web")])
+        .at("web", &[("one.test", "passing")])
+        .resolved("one.test", &["10.1.0.1"]);
+    assert_eq!(
+        World::new(vec![link("web")])
+            .at("web", &[("one.test", "passing")])
+            .contents(&Snapshot::default()),
+        None,
+        "the first generation waits"
+    );
+    let before = published(&world.first());
+    let mut world = world.at("web", &[("other.test", "passing")]);
+    let contents = world.contents(&before).unwrap();
+    assert_eq!(addresses(&contents.clusters["web"]), ["10.1.0.1:80"]);
+    let mut world = world.resolved("other.test", &["10.1.0.9"]);
+    let contents = world.contents(&before).unwrap();
+    assert_eq!(addresses(&contents.clusters["web"]), ["10.1.0.9:80"]);
+}
+
+#[test]
+fn files_become_tls_and_a_certificate() {
+    let mut world = World::new(vec![tls("web")])
+        .at("web", &[("10.0.0.1", "passing")])
+        .certificate("ca.pem", "ca.key")
+        .certificate("our.pem", "our.key");
+    let transport = outside(&world.first(), "web");
+    assert_eq!(transport.server_name.as_deref(), Some("out.test"));
+    assert_eq!(transport.roots.len(), 1);
+    assert!(transport.certificate.is_some());
+    world.links = vec![json!({"Service": {"Name": "web"}, "CAFile": "ca.pem"})];
+    let transport = outside(&world.first(), "web");
+    assert_eq!((transport.server_name, transport.certificate), (None, None));
+}
+
+#[test]
+fn tls_that_is_not_there_is_never_left_out() {
+    let mut world = World::new(vec![tls("web"), link("other")])
+        .at("web", &[("10.0.0.1", "passing")])
+        .at("other", &[("10.0.0.2", "passing")]);
+    let contents = world.first();
+    assert_eq!(contents.clusters["web"].targets, []);
+    assert_eq!(addresses(&contents.clusters["other"]), ["10.0.0.2:80"]);
+    assert_eq!(reasons(&contents), ["service web: CAFile: no such file"]);
+}
+
+#[test]
+fn a_pair_that_does_not_fit_leaves_the_last_one_in_place() {
+    let mut world = World::new(vec![tls("web")])
+        .at("web", &[("10.0.0.1", "passing")])
+        .certificate("ca.pem", "ca.key")
+        .certificate("our.pem", "our.key");
+    let before = published(&world.first());
+    let transport = outside(&world.first(), "web");
+    // The certificate was replaced, its key not yet.
+    let mut world = world.certificate("our.pem", "another.key");
+    let contents = world.contents(&before).unwrap();
+    assert_eq!(outside(&contents, "web"), transport);
+    assert!(reasons(&contents)[0].contains("not the certificate's"));
+    let new = world.files["another.key"].clone();
+    world.files.insert("our.key".to_owned(), new);
+    let contents = world.contents(&before).unwrap();
+    assert_ne!(outside(&contents, "web"), transport);
+}
+
+#[test]
+fn a_right_that_is_missing_refuses_that_service_only() {
+    let mut world = World::new(vec![link("web"), link("other")])
+        .at("web", &[("10.0.0.1", "passing")])
+        .at("other", &[("10.0.0.2", "passing")]);
+    world.forbidden = vec!["web"];
+    let contents = world.first();
+    assert_eq!(chains(&contents).len(), 1);
+    assert_eq!(
+        reasons(&contents),
+        ["service web: its leaf cannot be had: 403: service:write is missing"]
+    );
+}
+
+#[test]
+fn paths_are_brought_into_one_form_where_permissions_look_at_them() {
+    let web = || World::new(vec![link("web")]).at("web", &[("10.0.0.1", "passing")]);
+    let contents = web().http("web").first();
+    assert_eq!(http(&contents).normalization, PathNormalization::NONE);
+    let mut world = web().http("web");
+    world.intentions = json!([{"SourceName": "api", "DestinationName": "web",
+        "Permissions": [{"Action": "allow", "HTTP": {"PathPrefix": "/a"}}]}]);
+    let normalization = http(&world.first()).normalization;
+    assert_eq!(normalization, PathNormalization::MESH_INBOUND);
+}
