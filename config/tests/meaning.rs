@@ -198,7 +198,10 @@ routes:
     assert_eq!(service.datacenter.as_deref(), Some("dc2"));
     assert!(matches!(b.discovery, Discovery::Consul(_)));
     assert!(matches!(&c.discovery, Discovery::Dns { host, port: 80, .. } if host == "c.internal"));
-    assert_eq!(&*c.tls.as_ref().unwrap().server_name, "c.internal");
+    assert_eq!(
+        c.tls.as_ref().unwrap().server_name.as_deref(),
+        Some("c.internal")
+    );
     let Service::Tcp(service) = &gateway.blueprint.listeners[0].service else {
         panic!("expected TCP");
     };
