@@ -11,5 +11,5 @@ mod retry;
 
 pub use backoff::backoff;
 pub use breaker::{Breaker, Permit, Resource, Usage};
-pub use outlier::{Ejection, Outcome, Outlier};
+pub use outlier::{Ejection, Outcome, Outlier, Report};
 pub use retry::{Attempt, Ending, RetryReason, should_retry};

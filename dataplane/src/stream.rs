@@ -89,6 +89,10 @@ async fn connect(
         let Some(picked) = cluster.pick(hash, now, &tried) else {
             break;
         };
+        // Nobody else is left, and asking the same one at once again would change nothing.
+        if tried.contains(&picked.member.id()) {
+            break;
+        }
         let address = &picked.member.endpoint().address;
         story.tried(cluster, address);
         let limit = cluster.model.connect_timeout;
@@ -118,7 +122,7 @@ async fn connect(
                     error = %meridian_telemetry::Chain(&error),
                     "cannot connect"
                 );
-                cluster.report(&picked, Health::Failure, Instant::now());
+                cluster.report(&picked, Health::Unreachable, Instant::now());
                 tried.push(picked.member.id());
                 reason = word;
             }

@@ -125,13 +125,13 @@ impl Balancer {
         tables.picker.pick(&view, rng).map(Arc::clone)
     }
 
-    /// Whether a pick would find an endpoint that is healthy and not ejected.
-    pub fn has_available(&self, now: Instant) -> bool {
+    /// Whether a pick would find an endpoint that is healthy, not ejected, and none of `exclude`.
+    pub fn has_available(&self, now: Instant, exclude: &[EndpointId]) -> bool {
         let tables = self.tables.load();
-        tables
-            .usable
-            .iter()
-            .any(|member| tables.panic || member.stats().ejected_for(now).is_none())
+        tables.usable.iter().any(|member| {
+            (tables.panic || member.stats().ejected_for(now).is_none())
+                && !exclude.contains(&member.id())
+        })
     }
 
     /// Calls `visit` for all members, healthy or not, for `/snapshot` and ejection.

@@ -1,7 +1,7 @@
 //! An endpoint as the balancer knows it.
 
 use super::stats::{ActiveRequest, EndpointStats};
-use meridian_model::Endpoint;
+use meridian_model::{Endpoint, Health};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -32,9 +32,13 @@ impl Member {
         }
     }
 
-    /// The same endpoint with other weight, health or name.
+    /// The same endpoint with other weight, health or name. One that was found healthy again is
+    /// no longer ejected: what its failures said is out of date.
     pub(super) fn changed(&self, endpoint: Endpoint, now: Instant) -> Self {
         let recovered = self.endpoint.health != endpoint.health;
+        if recovered && endpoint.health == Health::Healthy {
+            self.stats.readmit();
+        }
         Self {
             id: self.id,
             endpoint,

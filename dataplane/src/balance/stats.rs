@@ -121,6 +121,12 @@ impl EndpointStats {
         self.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Ends an ejection before its time. It stays counted.
+    pub(crate) fn readmit(&self) {
+        self.forget_failures();
+        self.ejected_until.store(0, Ordering::Relaxed);
+    }
+
     /// Lets one of the counted ejections be forgotten.
     pub(crate) fn forgive(&self) {
         let fewer = |ejections: u32| ejections.checked_sub(1);

@@ -2,6 +2,7 @@
 
 use super::exchange::Outcome;
 use super::failure::Failure;
+use crate::resilience::Outcome as Health;
 use crate::stream::classify;
 use crate::upstream::DialError;
 use crate::upstream::pool::ConnectError;
@@ -32,20 +33,20 @@ pub(super) fn failure_of(outcome: Outcome) -> Option<Failure> {
     }
 }
 
-/// Whether a failure speaks against the endpoint.
-pub(super) fn is_upstreams_fault(failure: Failure) -> bool {
-    matches!(
-        failure,
-        Failure::ConnectFailed
-            | Failure::ConnectTimeout
-            | Failure::PeerUnverified
-            | Failure::UpstreamReset
-            | Failure::ResponseCut
-            | Failure::BadResponse
-            | Failure::Timeout
-            | Failure::IdleTimeout
-            | Failure::TryTimeout
-    )
+/// What a failure says against the endpoint; `None` where it is not to blame.
+pub(super) fn blame(failure: Failure) -> Option<Health> {
+    match failure {
+        Failure::ConnectFailed | Failure::ConnectTimeout | Failure::PeerUnverified => {
+            Some(Health::Unreachable)
+        }
+        Failure::UpstreamReset
+        | Failure::ResponseCut
+        | Failure::BadResponse
+        | Failure::Timeout
+        | Failure::IdleTimeout
+        | Failure::TryTimeout => Some(Health::Failure),
+        _ => None,
+    }
 }
 
 /// Failures of the exchange as metrics count them; those of connecting were

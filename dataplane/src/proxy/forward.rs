@@ -1,7 +1,7 @@
 //! Forwarding: tries, one after the other, until the client has an answer.
 
 use super::admission::Admitted;
-use super::blame::{connect_failure, failure_of, is_upstreams_fault, retry_reason, try_error};
+use super::blame::{blame, connect_failure, failure_of, retry_reason, try_error};
 use super::connection::{Fate, Permission, answer, certificate_element};
 use super::deadline::{Clock, Ring};
 use super::exchange::{Exchange, Outcome};
@@ -347,8 +347,8 @@ impl Journey<'_> {
                 self.cluster.report(picked, health, Instant::now());
             }
             (None, Outcome::Failed { failure, .. } | Outcome::Broken(failure)) => {
-                if is_upstreams_fault(failure) {
-                    self.cluster.report(picked, Health::Failure, Instant::now());
+                if let Some(health) = blame(failure) {
+                    self.cluster.report(picked, health, Instant::now());
                 }
                 if let Some(error) = try_error(failure) {
                     self.cluster.metrics.failed(error, elapsed);

@@ -22,8 +22,24 @@ pub struct Outlier {
 pub enum Outcome {
     /// It answered, and not with a server error.
     Success,
-    /// It could not be reached, broke off, took too long, or answered 5xx.
+    /// It broke off, took too long, or answered 5xx.
     Failure,
+    /// It could not be reached, or was not who it should be.
+    Unreachable,
+}
+
+/// One outcome.
+#[derive(Clone, Copy)]
+pub struct Report<'a> {
+    /// The balancer that chose the endpoint.
+    pub balancer: &'a Balancer,
+    /// The endpoint.
+    pub member: &'a Member,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Whether another target of the failover order could take over. Asked only where an ejection
+    /// depends on it.
+    pub relieved: &'a dyn Fn() -> bool,
 }
 
 impl Outcome {
@@ -61,20 +77,13 @@ impl Outlier {
 
     /// Takes note of one outcome. Says so if the endpoint was ejected for it,
     /// for the log and the metric.
-    pub fn report(
-        &self,
-        balancer: &Balancer,
-        member: &Member,
-        outcome: Outcome,
-        now: Instant,
-        rng: &mut Rng,
-    ) -> Option<Ejection> {
-        let stats = member.stats();
+    pub fn report(&self, report: &Report<'_>, now: Instant, rng: &mut Rng) -> Option<Ejection> {
+        let stats = report.member.stats();
         // Answers to requests from before an ejection say nothing new.
         if stats.ejected_for(now).is_some() {
             return None;
         }
-        if outcome == Outcome::Success {
+        if report.outcome == Outcome::Success {
             stats.count_success();
             return None;
         }
@@ -87,7 +96,7 @@ impl Outlier {
         if !enforced {
             return None;
         }
-        let length = self.eject(balancer, stats, now)?;
+        let length = self.eject(report, stats, now)?;
         Some(Ejection { length, failures })
     }
 
@@ -102,9 +111,9 @@ impl Outlier {
         });
     }
 
-    fn eject(&self, balancer: &Balancer, stats: &EndpointStats, now: Instant) -> Option<Duration> {
+    fn eject(&self, report: &Report<'_>, stats: &EndpointStats, now: Instant) -> Option<Duration> {
         let _one_at_a_time = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.may_eject_one_more(balancer, now) {
+        if !self.may_eject_one_more(report, now) {
             return None;
         }
         let times = stats.ejections().saturating_add(1);
@@ -116,21 +125,29 @@ impl Outlier {
 
     /// The percentage is checked with the new ejection counted in, as Envoy
     /// does. Below that one endpoint may still go (10 % of a small service is
-    /// nobody), but only where another stays: without that exception a lone
-    /// instance that answers five errors would be cut off for half a minute.
+    /// nobody), but only where another stays, or another target takes over:
+    /// without that exception a lone instance that answers five errors would be
+    /// cut off for half a minute. Where a target takes over, all that cannot be
+    /// reached may go: a datacenter that is cut off must not be tried for ever.
     /// 0 % ejects nobody.
-    fn may_eject_one_more(&self, balancer: &Balancer, now: Instant) -> bool {
+    fn may_eject_one_more(&self, report: &Report<'_>, now: Instant) -> bool {
         let percent = u64::from(self.policy.max_ejected_percent);
         let (mut all, mut ejected, mut available) = (0_u64, 0_u64, 0_u64);
-        balancer.for_each(|member: &Arc<Member>| {
+        report.balancer.for_each(|member: &Arc<Member>| {
             let is_ejected = member.stats().ejected_for(now).is_some();
             let is_healthy = member.endpoint().health == Health::Healthy;
             all += 1;
             ejected += u64::from(is_ejected);
             available += u64::from(is_healthy && !is_ejected);
         });
+        if percent == 0 {
+            return false;
+        }
         let within = (ejected + 1) * 100 <= all * percent;
-        within || (percent > 0 && ejected == 0 && available > 1)
+        let first = ejected == 0;
+        within
+            || (first && available > 1)
+            || ((first || report.outcome == Outcome::Unreachable) && (report.relieved)())
     }
 }
 
@@ -142,6 +159,7 @@ mod tests {
     use meridian_model::{Endpoint, EndpointAddress};
 
     struct Bench {
+        relieved: bool,
         outlier: Outlier,
         balancer: Balancer,
         members: Vec<Arc<Member>>,
@@ -165,6 +183,7 @@ mod tests {
             let mut members = Vec::new();
             balancer.for_each(|member| members.push(Arc::clone(member)));
             Self {
+                relieved: false,
                 outlier: Outlier::new(policy),
                 balancer,
                 members,
@@ -175,20 +194,31 @@ mod tests {
 
         fn report(&mut self, member: usize, outcome: Outcome) -> Option<Ejection> {
             let Self {
+                relieved,
                 outlier,
                 balancer,
                 members,
                 rng,
                 now,
             } = self;
-            outlier.report(balancer, &members[member], outcome, *now, rng)
+            let report = Report {
+                balancer,
+                member: &members[member],
+                outcome,
+                relieved: &|| *relieved,
+            };
+            outlier.report(&report, *now, rng)
         }
 
         /// Fails until ejected; at most so often as the threshold says.
         fn fail(&mut self, member: usize) -> Option<Duration> {
+            self.fail_by(member, Outcome::Failure)
+        }
+
+        fn fail_by(&mut self, member: usize, outcome: Outcome) -> Option<Duration> {
             let threshold = self.outlier.policy.consecutive_failures;
             (0..threshold)
-                .find_map(|_| self.report(member, Outcome::Failure))
+                .find_map(|_| self.report(member, outcome))
                 .map(|ejection| ejection.length)
         }
 
@@ -286,6 +316,29 @@ mod tests {
                 .filter(|member| bench.fail(*member).is_some())
                 .count();
             assert_eq!(ejected, expected, "{percent} % of {count}");
+        }
+    }
+
+    #[test]
+    fn where_another_target_takes_over_all_that_cannot_be_reached_may_go() {
+        let cases = [
+            (1, 10, Outcome::Unreachable, 1),
+            (3, 10, Outcome::Unreachable, 3),
+            (3, 0, Outcome::Unreachable, 0),
+            (1, 10, Outcome::Failure, 1),
+            (3, 10, Outcome::Failure, 1),
+        ];
+        for (count, percent, outcome, expected) in cases {
+            let policy = OutlierPolicy {
+                max_ejected_percent: percent,
+                ..OutlierPolicy::default()
+            };
+            let mut bench = Bench::new(policy, count);
+            bench.relieved = true;
+            let ejected = (0..usize::from(count))
+                .filter(|member| bench.fail_by(*member, outcome).is_some())
+                .count();
+            assert_eq!(ejected, expected, "{outcome:?}: {percent} % of {count}");
         }
     }
 

@@ -7,7 +7,7 @@ use crate::balance::{
     request_hash,
 };
 use crate::downstream::Connection;
-use crate::resilience::{Breaker, Outcome, Outlier};
+use crate::resilience::{Breaker, Outcome, Outlier, Report};
 use crate::route::RequestFacts;
 use crate::tls::{self, TlsError};
 use crate::upstream::TransportProfile;
@@ -77,15 +77,20 @@ pub(crate) struct Picked {
 }
 
 impl ClusterState {
-    /// Chooses an endpoint of the first target that has one to use.
+    /// Chooses an endpoint of the first target that has one to use which was not tried before, or
+    /// else of the first that has one at all. A request whose first try found nobody thus moves on
+    /// to the next target, as those after it will once the failing endpoints are ejected.
     pub(crate) fn pick(
         &self,
         hash: Option<u64>,
         now: Instant,
         exclude: &[EndpointId],
     ) -> Option<Picked> {
-        let available = self.targets.iter().map(|t| t.balancer.has_available(now));
-        let target = self.targets.get(choose_target(available)?)?;
+        let target = self.first_available(now, exclude);
+        let target = match target {
+            None if !exclude.is_empty() => self.first_available(now, &[]),
+            target => target,
+        }?;
         let member = RNG.with_borrow_mut(|rng| {
             target.balancer.pick(PickContext {
                 hash,
@@ -101,12 +106,29 @@ impl ClusterState {
         })
     }
 
+    fn first_available(&self, now: Instant, exclude: &[EndpointId]) -> Option<&Arc<TargetState>> {
+        let targets = self.targets.iter();
+        let available = targets.map(|target| target.balancer.has_available(now, exclude));
+        self.targets.get(choose_target(available)?)
+    }
+
     /// A try at an endpoint ended.
     pub(crate) fn report(&self, picked: &Picked, outcome: Outcome, now: Instant) {
         let Some(outlier) = &self.outlier else { return };
-        let ejection = RNG.with_borrow_mut(|rng| {
-            outlier.report(&picked.target.balancer, &picked.member, outcome, now, rng)
-        });
+        let relieved = || {
+            let mut others = self.targets.iter();
+            others.any(|other| {
+                !Arc::ptr_eq(&other.balancer, &picked.target.balancer)
+                    && other.balancer.has_available(now, &[])
+            })
+        };
+        let report = Report {
+            balancer: &picked.target.balancer,
+            member: &picked.member,
+            outcome,
+            relieved: &relieved,
+        };
+        let ejection = RNG.with_borrow_mut(|rng| outlier.report(&report, now, rng));
         if let Some(ejection) = ejection {
             tracing::warn!(
                 cluster = %self.model.name,

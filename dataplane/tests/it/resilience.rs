@@ -195,6 +195,26 @@ async fn an_endpoint_that_refuses_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_target_that_cannot_be_reached_hands_requests_on_and_is_then_passed_over() {
+    let origin = Origin::ok().await;
+    let mut failing = cluster("origin", Http1, &[nowhere().await, nowhere().await]);
+    let mut next = cluster("next", Http1, &[origin.address]).targets.remove(0);
+    Arc::make_mut(&mut next).name = "next".into();
+    failing.targets.push(next);
+    failing.outlier = Some(OutlierPolicy::default());
+    let listeners = vec![http("in", routes(vec![to("origin")]))];
+    let proxy = Proxy::start(snapshot(listeners, vec![failing])).await;
+    let ask = async || client::get(proxy.address("in"), "/").await.status;
+    for _ in 0..20 {
+        assert_eq!(ask().await, 200);
+    }
+    // Five failures each, and then nobody asks the first target any more.
+    let tries = proxy.metric(&["client_errors_total", "\"connect\""]);
+    assert_eq!(tries, 10.0);
+    assert_eq!(origin.seen().len(), 20);
+}
+
+#[tokio::test]
 async fn without_an_endpoint_there_is_an_error_at_once() {
     let mut plan = simple(Http1, nowhere().await);
     put_cluster(&mut plan, cluster("origin", Http1, &[]));

@@ -155,12 +155,31 @@ fn nobody_unhealthy_or_ejected_is_picked() {
             .stats()
             .eject(Duration::from_secs(30), now);
         assert!(bench.pick(None, &[]).is_none());
-        assert!(!bench.balancer.has_available(now));
+        assert!(!bench.balancer.has_available(now, &[]));
 
         bench.now += Duration::from_secs(31);
         assert_eq!(bench.shares(200).len(), 2, "{:?}", bench.balancer.policy());
-        assert!(bench.balancer.has_available(bench.now));
+        assert!(bench.balancer.has_available(bench.now, &[]));
     }
+}
+
+#[test]
+fn one_that_was_tried_is_not_available_and_one_that_recovered_is() {
+    let endpoints = healthy(&[1]);
+    let bench = Bench::new(LoadBalancing::RoundRobin, &endpoints);
+    let lone = bench.member("i-0");
+    let now = bench.now;
+    assert!(!bench.balancer.has_available(now, &[lone.id()]));
+    lone.stats().eject(Duration::from_secs(30), now);
+    let checked = |health| bench.balancer.update(&[endpoint(0, 1, health)], now);
+    checked(Health::Unhealthy);
+    assert!(!bench.balancer.has_available(now, &[]));
+    checked(Health::Healthy);
+    assert!(
+        bench.balancer.has_available(now, &[]),
+        "a check has seen it since"
+    );
+    assert_eq!(bench.member("i-0").stats().ejections(), 1);
 }
 
 #[test]
