@@ -102,6 +102,9 @@ pub struct AgentConfig {
 pub struct DebugConfig {
     /// `default_intention_policy`: `allow`, `deny`, or empty when not set.
     pub default_intention_policy: String,
+    /// `domain`, with its final dot: the last part of names in DNS and in servers' certificates.
+    #[serde(rename = "DNSDomain")]
+    pub dns_domain: String,
     /// ACL settings.
     #[serde(rename = "ACLResolverSettings", deserialize_with = "nullable")]
     pub acl: AclSettings,
@@ -151,7 +154,7 @@ mod tests {
                 acl: AclSettings {
                     default_policy: acl.to_owned(),
                 },
-                acls_enabled: false,
+                ..DebugConfig::default()
             },
             ..AgentSelf::default()
         }

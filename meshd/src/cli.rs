@@ -73,6 +73,10 @@ pub(crate) struct Which {
     /// Where other datacenters call the gateway, if not there.
     #[arg(long, value_name = "HOST:PORT", requires = "gateway")]
     wan_address: Option<SocketAddr>,
+    /// Let a mesh gateway carry the connections of Consul's own servers, where datacenters are
+    /// federated through gateways.
+    #[arg(long, requires = "register", requires = "wan_address")]
+    expose_servers: bool,
     /// Register the gateway with the agent, once, at the start.
     #[arg(long, requires = "gateway")]
     register: bool,
@@ -121,6 +125,7 @@ impl Which {
                 name: name.clone(),
                 address,
                 wan_address: self.wan_address,
+                expose_servers: self.expose_servers,
                 register: self.register,
             };
             return (Wanted::Gateway(gateway), name);
@@ -178,7 +183,7 @@ mod tests {
     #[test]
     fn takes_a_gateways_words() {
         let run_it = "--register --gateway mesh --service mgw --address 10.0.0.1:8443 \
-                      --wan-address 1.2.3.4:443";
+                      --wan-address 1.2.3.4:443 --expose-servers";
         let (wanted, name) = run(run_it).unwrap().which.wanted();
         let Wanted::Gateway(gateway) = wanted else {
             panic!("a sidecar")
@@ -186,7 +191,10 @@ mod tests {
         assert_eq!(name, "mgw");
         assert_eq!(gateway.kind, SniGatewayKind::Mesh);
         assert_eq!(gateway.wan_address.unwrap().port(), 443);
-        assert!(gateway.register);
+        assert!(gateway.register && gateway.expose_servers);
+        let unreachable = "--gateway mesh --service mgw --address 1.1.1.1:1 --register";
+        assert!(run(unreachable).is_ok());
+        assert!(run(&format!("{unreachable} --expose-servers")).is_err());
         assert!(run("--gateway mesh --service mgw").is_err(), "no address");
         assert!(run("--gateway api --service a --address 1.1.1.1:1").is_err());
         assert!(run("--sidecar-for a --register").is_err());

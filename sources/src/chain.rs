@@ -12,7 +12,7 @@ mod route;
 
 pub(crate) use balancing::balancing;
 pub(crate) use headers::modifier;
-pub(crate) use resolver::{needs, needs_gateways};
+pub(crate) use resolver::{gateway_datacenters, needs};
 pub(crate) use route::request_match;
 
 use crate::knowledge::{InstancesQuery, Known};
@@ -49,8 +49,9 @@ pub(crate) struct Setting<'a> {
 pub(crate) trait Instances {
     fn instances(&self, query: &InstancesQuery) -> Known<'_, Vec<ServiceEntry>>;
 
-    /// Mesh gateways of a datacenter; none where they are not known.
-    fn gateways(&self, datacenter: &str) -> &[ServiceEntry];
+    /// Mesh gateways of a datacenter: `None` while they have not been asked for, an error where
+    /// they cannot be had.
+    fn gateways(&self, datacenter: &str) -> Option<Result<Vec<&ServiceEntry>, String>>;
 }
 
 /// A chain, translated.
@@ -79,7 +80,8 @@ pub(crate) fn upstream_protocol(name: &str) -> UpstreamProtocol {
     }
 }
 
-/// Translates a chain; `None` while instances of a target have not been asked for yet.
+/// Translates a chain; `None` while instances of a target, or the gateways before them, have not
+/// been asked for yet.
 pub(crate) fn translate(
     chain: &CompiledChain,
     setting: &Setting<'_>,
@@ -89,6 +91,10 @@ pub(crate) fn translate(
         if matches!(instances.instances(&query), Known::Waiting) {
             return None;
         }
+    }
+    let mut gateways = gateway_datacenters(chain, setting.datacenter).into_iter();
+    if gateways.any(|datacenter| instances.gateways(datacenter).is_none()) {
+        return None;
     }
     let mut walk = Walk {
         chain,

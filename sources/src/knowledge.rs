@@ -45,8 +45,12 @@ pub(crate) enum Topic {
     GatewayServices(String),
     /// Ordinary services of the datacenter, by name.
     Services,
-    /// Mesh gateways of all datacenters.
-    MeshGateways,
+    /// Names of the mesh gateways of a datacenter, as its catalog has them.
+    GatewayNames(String),
+    /// Mesh gateways of all datacenters, as federation states have them.
+    FederationStates,
+    /// All datacenters.
+    Datacenters,
     /// All `service-resolver` entries.
     Resolvers,
     /// A file on this machine.
@@ -74,7 +78,9 @@ impl Topic {
             Self::Entry(..) => "config_entry",
             Self::GatewayServices(_) => "gateway_services",
             Self::Services => "services",
-            Self::MeshGateways => "mesh_gateways",
+            Self::GatewayNames(_) => "mesh_gateways",
+            Self::FederationStates => "federation_states",
+            Self::Datacenters => "datacenters",
             Self::Resolvers => "resolvers",
             Self::File(_) => "file",
             Self::Addresses(_) => "dns",
@@ -134,7 +140,8 @@ pub(crate) enum Fact {
     /// With their tags.
     Services(Arc<BTreeMap<String, Vec<String>>>),
     /// By datacenter.
-    MeshGateways(Arc<GatewaysByDatacenter>),
+    FederationStates(Arc<GatewaysByDatacenter>),
+    Datacenters(Arc<Vec<String>>),
     Resolvers(Arc<Vec<ServiceResolver>>),
     File(Arc<Vec<u8>>),
     /// In order.
@@ -349,10 +356,29 @@ impl Knowledge {
         }
     }
 
-    pub(crate) fn mesh_gateways(&self) -> Option<&GatewaysByDatacenter> {
-        match self.facts.get(&Topic::MeshGateways)? {
-            Fact::MeshGateways(value) => Some(value),
-            _ => None,
+    /// Names of a datacenter's mesh gateways.
+    pub(crate) fn gateway_names(
+        &self,
+        datacenter: &str,
+    ) -> Known<'_, BTreeMap<String, Vec<String>>> {
+        let topic = Topic::GatewayNames(datacenter.to_owned());
+        match self.facts.get(&topic) {
+            Some(Fact::Services(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
+    pub(crate) fn federation_states(&self) -> Known<'_, GatewaysByDatacenter> {
+        match self.facts.get(&Topic::FederationStates) {
+            Some(Fact::FederationStates(value)) => Known::Value(value),
+            _ => self.unknown(&Topic::FederationStates),
+        }
+    }
+
+    pub(crate) fn datacenters(&self) -> Known<'_, Vec<String>> {
+        match self.facts.get(&Topic::Datacenters) {
+            Some(Fact::Datacenters(value)) => Known::Value(value),
+            _ => self.unknown(&Topic::Datacenters),
         }
     }
 

@@ -27,6 +27,7 @@ pub mod sni_gateway;
 
 mod chain;
 mod dns;
+mod gateways;
 mod jwks;
 mod knowledge;
 mod role;

@@ -3,7 +3,7 @@
 
 use crate::publish::{Publisher, Source, SourceMetrics, Task};
 use crate::role;
-use crate::translate::mesh_gateway::MeshGateway;
+use crate::translate::mesh_gateway::{META, MeshGateway};
 use crate::translate::sni_gateway;
 use crate::translate::terminating_gateway::TerminatingGateway;
 use crate::watching::{ConsulOptions, Watching, chain_of};
@@ -25,6 +25,9 @@ pub struct SniGateway {
     pub address: SocketAddr,
     /// Where other datacenters call it, if not there.
     pub wan_address: Option<SocketAddr>,
+    /// Whether a mesh gateway carries the connections of Consul's own servers between datacenters
+    /// that are federated through gateways. Written into its registration, and read from there.
+    pub expose_servers: bool,
     /// Whether it registers itself at its start. Only then: what an operator adds to the
     /// registration later, such as metadata that subsets ask for, must stay.
     pub register: bool,
@@ -127,6 +130,11 @@ fn registration(gateway: &SniGateway) -> ServiceRegistration {
         address: gateway.address.ip().to_string(),
         port: Some(gateway.address.port()),
         tagged_addresses,
+        meta: gateway
+            .expose_servers
+            .then(|| (META.0.to_owned(), META.1.to_owned()))
+            .into_iter()
+            .collect(),
         checks: vec![CheckRegistration {
             name: "Gateway Listener".to_owned(),
             tcp: gateway.address.to_string(),
@@ -148,8 +156,10 @@ mod tests {
             name: "mgw".to_owned(),
             address: "10.0.0.1:8443".parse().unwrap(),
             wan_address: Some("1.2.3.4:443".parse().unwrap()),
+            expose_servers: true,
             register: true,
         });
+        assert_eq!(made.meta["consul-wan-federation"], "1");
         assert_eq!(made.kind, ServiceKind::MeshGateway);
         assert_eq!((made.id.as_str(), made.port), ("mgw", Some(8443)));
         assert_eq!(made.tagged_addresses["wan"].port, 443);

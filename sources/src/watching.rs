@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 pub struct ConsulOptions {
     /// Speed of blocking queries.
     pub pacing: Pacing,
-    /// How often the agent is asked for its default intention policy, which it only reads from
-    /// its own configuration.
+    /// How often the agent is asked for what cannot be waited for: its default intention policy,
+    /// which it only reads from its own configuration, and the list of datacenters.
     pub policy_poll: Duration,
     /// Verdict where no intention matches. `None` asks the agent, which needs `agent:read`; an
     /// agent that refuses to say means deny.
@@ -42,6 +42,9 @@ impl Default for ConsulOptions {
 
 /// Services that are neither sidecars nor gateways.
 const ORDINARY: &str = "ServiceKind == \"\"";
+
+/// Mesh gateways.
+const MESH_GATEWAYS: &str = "ServiceKind == \"mesh-gateway\"";
 
 /// Name of this source in statuses and metrics.
 pub(crate) const CONSUL: &str = "consul";
@@ -120,8 +123,22 @@ impl Watching {
                 let query = client.catalog_services().filter(ORDINARY);
                 self.follow(topic, query, pacing, Fact::Services)
             }
-            Topic::MeshGateways => {
-                self.follow(topic, client.mesh_gateways(), pacing, Fact::MeshGateways)
+            Topic::GatewayNames(datacenter) => {
+                let query = client.catalog_services().datacenter(datacenter);
+                self.follow(
+                    topic.clone(),
+                    query.filter(MESH_GATEWAYS),
+                    pacing,
+                    Fact::Services,
+                )
+            }
+            Topic::FederationStates => {
+                let query = client.mesh_gateways();
+                self.follow(topic, query, pacing, Fact::FederationStates)
+            }
+            Topic::Datacenters => {
+                let query = client.datacenters();
+                self.follow(topic, query, self.polled(), Fact::Datacenters)
             }
             Topic::Resolvers => self.follow(topic, client.entries(), pacing, Fact::Resolvers),
             Topic::File(path) => {
@@ -164,14 +181,19 @@ impl Watching {
         }))
     }
 
-    /// A token without `agent:read` is no outage: the policy then is to deny.
-    fn follow_agent(&self) -> Task {
-        let pacing = Pacing {
+    /// The pace of what cannot be blocked on.
+    fn polled(&self) -> Pacing {
+        Pacing {
             changed: each(self.options.policy_poll),
             unchanged: each(self.options.policy_poll),
             ..self.options.pacing
-        };
-        let (watch, sender) = (self.client.agent_self().watch(pacing), self.sender.clone());
+        }
+    }
+
+    /// A token without `agent:read` is no outage: the policy then is to deny.
+    fn follow_agent(&self) -> Task {
+        let watch = self.client.agent_self().watch(self.polled());
+        let sender = self.sender.clone();
         let mut warned = false;
         let read = move |event| match event {
             WatchEvent::Changed { value, .. } => News::Learned(Fact::Agent(value)),

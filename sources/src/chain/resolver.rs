@@ -1,12 +1,14 @@
 //! Resolvers: a cluster of a target and its failovers, each with its own SNI and identity.
 
 use super::{Walk, balancing};
+use crate::gateways;
 use crate::knowledge::{InstancesQuery, Known};
 use crate::translate::endpoint::{View, endpoints};
 use consul::chain::{CompiledChain, ResolverNode, Target as WrittenTarget};
 use meridian_model::cluster::{MeshTransport, Target, Transport};
 use meridian_model::identity::ServiceId;
 use meridian_model::{Cluster, ClusterName, Endpoint, Health, SpiffeId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Instances that must be known before the chain can be translated.
@@ -19,10 +21,15 @@ pub(crate) fn needs(chain: &CompiledChain, datacenter: &str) -> Vec<InstancesQue
         .collect()
 }
 
-/// Whether targets are reached through mesh gateways.
-pub(crate) fn needs_gateways(chain: &CompiledChain, datacenter: &str) -> bool {
-    let mut targets = chain.targets.values();
-    targets.any(|target| matches!(gateways_of(target, datacenter), Ok(Some(_))))
+/// Datacenters whose mesh gateways stand before targets.
+pub(crate) fn gateway_datacenters<'a>(
+    chain: &'a CompiledChain,
+    datacenter: &'a str,
+) -> BTreeSet<&'a str> {
+    let targets = chain.targets.values();
+    targets
+        .filter_map(|target| gateways_of(target, datacenter).ok().flatten())
+        .collect()
 }
 
 /// Why a target cannot be reached from here.
@@ -119,11 +126,18 @@ impl<'a> Walk<'a> {
     }
 
     fn through_gateways(&mut self, datacenter: &str, instances: &[Endpoint]) -> Arc<[Endpoint]> {
-        let view = View {
-            only_passing: false,
-            local_datacenter: Some(self.setting.datacenter),
+        let found = match self.instances.gateways(datacenter) {
+            Some(Ok(found)) => found,
+            // Nobody to call yet.
+            None => Vec::new(),
+            Some(Err(reason)) => {
+                self.reject(format!(
+                    "mesh gateways of datacenter `{datacenter}` cannot be listed: {reason}"
+                ));
+                Vec::new()
+            }
         };
-        let (gateways, rejected) = endpoints(self.instances.gateways(datacenter), view);
+        let (gateways, rejected) = gateways::as_endpoints(found, self.setting.datacenter);
         self.rejected.extend(rejected);
         behind_gateways(&gateways, instances)
     }

@@ -19,11 +19,14 @@ impl Instances for Answers {
         }
     }
 
-    fn gateways(&self, datacenter: &str) -> &[ServiceEntry] {
-        match self.0.get(format!("gateways {datacenter}").as_str()) {
-            Some(Ok(gateways)) => gateways,
-            _ => &[],
-        }
+    fn gateways(&self, datacenter: &str) -> Option<Result<Vec<&ServiceEntry>, String>> {
+        let known = self.0.get(format!("gateways {datacenter}").as_str())?;
+        Some(
+            known
+                .as_ref()
+                .map(|all| all.iter().collect())
+                .map_err(String::clone),
+        )
     }
 }
 
@@ -338,10 +341,13 @@ fn remote_targets_are_called_through_mesh_gateways_while_an_instance_lives() {
             ("gateways dc1", Ok(vec![gateway("near", "dc1")])),
             ("gateways dc2", Ok(vec![gateway("far", "dc2")])),
         ]));
-        assert_eq!(
-            needs_gateways(&chain, "dc1"),
-            datacenter == "dc2" && mode != "none"
-        );
+        let needed = gateway_datacenters(&chain, "dc1");
+        let expected: &[&str] = match (mode, datacenter) {
+            ("local", "dc2") => &["dc1"],
+            ("remote", "dc2") => &["dc2"],
+            _ => &[],
+        };
+        assert!(needed.iter().eq(expected), "{needed:?}");
         let made = translated_with(&chain, &answers).unwrap();
         assert_eq!(made.rejected, []);
         let target = Arc::clone(&made.clusters[0].targets[0]);
@@ -373,6 +379,24 @@ fn remote_targets_are_called_through_mesh_gateways_while_an_instance_lives() {
             "{mode} {datacenter}"
         );
     }
+}
+
+#[test]
+fn gateways_that_cannot_be_listed_are_named_and_waited_for_before() {
+    let mut chain = chain("tcp", "resolver:api", json!({}));
+    let target = chain.targets.get_mut("api.id").unwrap();
+    target.mesh_gateway.mode = "remote".to_owned();
+    target.datacenter = "dc2".to_owned();
+    let mut known = answers();
+    assert_eq!(translated_with(&chain, &known), None, "not asked for yet");
+    known.0.insert("gateways dc2", Err("forbidden".to_owned()));
+    let made = translated_with(&chain, &known).unwrap();
+    assert!(made.clusters[0].targets[0].endpoints.is_empty());
+    let reason = &made.rejected[0].reason;
+    assert!(
+        reason.contains("dc2") && reason.contains("forbidden"),
+        "{reason}"
+    );
 }
 
 #[test]

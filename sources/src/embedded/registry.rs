@@ -115,7 +115,9 @@ impl Registry {
             Topic::GatewayServices(_) => Ok(Fact::GatewayServices(Arc::default())),
             // One datacenter, and no gateways of a mesh.
             Topic::Services => Ok(Fact::Services(Arc::default())),
-            Topic::MeshGateways => Ok(Fact::MeshGateways(Arc::default())),
+            Topic::GatewayNames(_) => Ok(Fact::Services(Arc::default())),
+            Topic::FederationStates => Ok(Fact::FederationStates(Arc::default())),
+            Topic::Datacenters => Ok(Fact::Datacenters(Arc::default())),
             Topic::Resolvers => Ok(Fact::Resolvers(Arc::default())),
             Topic::File(path) => Err(format!("{} is not read here", path.display())),
             Topic::Addresses(name) => Err(format!("{} is not resolved here", name.host)),

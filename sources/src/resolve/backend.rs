@@ -3,6 +3,7 @@
 use super::dns::Names;
 use crate::chain::{self, Setting, Traffic, Translated};
 use crate::dns::Name;
+use crate::gateways;
 use crate::knowledge::{ChainQuery, InstancesQuery, Knowledge, Known, Topic};
 use crate::translate::endpoint::{View, endpoints};
 use consul::chain::CompiledChain;
@@ -63,10 +64,10 @@ pub(super) fn wanted(discovery: &Discovery, knowledge: &Knowledge, datacenter: &
             let mut topics = Vec::new();
             if let Known::Value(chain) = knowledge.chain(&query) {
                 let needs = chain::needs(&filtered(chain, service), datacenter);
-                if chain::needs_gateways(chain, datacenter) {
-                    topics.push(Topic::MeshGateways);
-                }
                 topics.extend(needs.into_iter().map(Topic::Instances));
+                for gateways_of in chain::gateway_datacenters(chain, datacenter) {
+                    topics.extend(gateways::wanted(knowledge, gateways_of));
+                }
             }
             topics.push(Topic::Chain(query));
             topics

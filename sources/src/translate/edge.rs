@@ -2,6 +2,7 @@
 
 use super::inbound::TCP_IDLE;
 use crate::chain::{self, Setting};
+use crate::gateways;
 use crate::knowledge::{ChainQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use consul::chain::CompiledChain;
@@ -122,10 +123,10 @@ pub(crate) fn chain_topics(query: ChainQuery, knowledge: &Knowledge, gateway: &s
         (knowledge.chain(&query), datacenter(knowledge, gateway))
     {
         let needs = chain::needs(chain, datacenter);
-        if chain::needs_gateways(chain, datacenter) {
-            topics.push(Topic::MeshGateways);
-        }
         topics.extend(needs.into_iter().map(Topic::Instances));
+        for gateways_of in chain::gateway_datacenters(chain, datacenter) {
+            topics.extend(gateways::wanted(knowledge, gateways_of));
+        }
     }
     topics.push(Topic::Chain(query));
     topics

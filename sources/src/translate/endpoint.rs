@@ -24,12 +24,12 @@ const MAX_WEIGHT: u32 = 128;
 
 /// Endpoints in the order of their instances' IDs, so that Consul's shuffling is no change.
 /// An instance whose address is no IP address is left out and named.
-pub(crate) fn endpoints(
-    instances: &[ServiceEntry],
+pub(crate) fn endpoints<'a>(
+    instances: impl IntoIterator<Item = &'a ServiceEntry>,
     view: View<'_>,
 ) -> (Arc<[Endpoint]>, Vec<Rejection>) {
     let mut rejected = Vec::new();
-    let mut found = Vec::with_capacity(instances.len());
+    let mut found = Vec::new();
     for instance in instances {
         match address(instance, view) {
             Ok(address) => {

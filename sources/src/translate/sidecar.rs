@@ -7,7 +7,8 @@ use super::intention::authorization;
 use super::jwt;
 use super::mesh;
 use super::upstream::{Caller, Upstream, listener_name, upstreams};
-use crate::chain::{Instances, needs, needs_gateways};
+use crate::chain::{Instances, gateway_datacenters, needs};
+use crate::gateways;
 use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use consul::agent::{AgentService, Proxy};
@@ -22,9 +23,8 @@ impl Instances for Knowledge {
         Self::instances(self, query)
     }
 
-    fn gateways(&self, datacenter: &str) -> &[ServiceEntry] {
-        let known = self.mesh_gateways().and_then(|all| all.get(datacenter));
-        known.map_or(&[], Vec::as_slice)
+    fn gateways(&self, datacenter: &str) -> Option<Result<Vec<&ServiceEntry>, String>> {
+        gateways::of(self, datacenter)
     }
 }
 
@@ -56,11 +56,11 @@ impl Sidecar {
         }
         for upstream in upstreams(proxy).0 {
             if let Known::Value(chain) = knowledge.chain(&upstream.chain) {
-                let needs = needs(chain, &registration.datacenter);
-                if needs_gateways(chain, &registration.datacenter) {
-                    wanted.insert(Topic::MeshGateways);
+                let home = &registration.datacenter;
+                wanted.extend(needs(chain, home).into_iter().map(Topic::Instances));
+                for datacenter in gateway_datacenters(chain, home) {
+                    wanted.extend(gateways::wanted(knowledge, datacenter));
                 }
-                wanted.extend(needs.into_iter().map(Topic::Instances));
             }
             wanted.insert(Topic::Chain(upstream.chain));
         }
@@ -130,12 +130,6 @@ impl Sidecar {
         match knowledge.chain(&upstream.chain) {
             Known::Waiting => Progress::Waiting,
             Known::Failed(reason) => Progress::Failed(format!("no discovery chain: {reason}")),
-            Known::Value(chain)
-                if needs_gateways(chain, caller.datacenter)
-                    && knowledge.waits_for(&Topic::MeshGateways) =>
-            {
-                Progress::Waiting
-            }
             Known::Value(chain) => match upstream.contents(chain, caller, knowledge) {
                 Some(contents) => Progress::Ready(contents),
                 None => Progress::Waiting,

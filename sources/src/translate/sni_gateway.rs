@@ -1,6 +1,7 @@
-//! What mesh gateways and terminating gateways have in common: one listener, whose connections
-//! are told apart by SNI.
+//! What mesh gateways and terminating gateways have in common: listeners whose connections are
+//! told apart by SNI.
 
+pub(crate) mod bind;
 pub(crate) mod place;
 
 use meridian_model::cluster::Target;
@@ -21,17 +22,21 @@ pub(crate) struct SniGateway {
     pub(crate) address: SocketAddr,
 }
 
-/// The gateway's one listener.
-pub(crate) fn listener(address: SocketAddr, chains: Vec<SniChain>) -> Listener {
-    Listener {
-        name: ListenerName::from("default"),
-        bind: Bind::Tcp(address),
+/// The gateway's listeners, which all do the same.
+pub(crate) fn listeners(
+    binds: &[(String, SocketAddr)],
+    chains: Vec<SniChain>,
+) -> impl Iterator<Item = Listener> {
+    let service = Arc::new(SniService { chains });
+    binds.iter().map(move |(name, address)| Listener {
+        name: ListenerName::from(name.as_str()),
+        bind: Bind::Tcp(*address),
         direction: Direction::Inbound,
         security: Security::Plain,
-        service: Service::BySni(Arc::new(SniService { chains })),
+        service: Service::BySni(Arc::clone(&service)),
         limits: Default::default(),
         deadlines: Default::default(),
-    }
+    })
 }
 
 /// A cluster of endpoints that are called as they are.

@@ -5,13 +5,11 @@ mod outside;
 mod tls;
 
 use self::outside::{Outside, Reached};
-use super::foreign;
 use super::identity;
 use super::inbound::{TCP_IDLE, everything};
 use super::intention::authorization;
 use super::jwt;
 use super::mesh::{self, MeshRules};
-use super::opaque::Opaque;
 use super::sidecar::default_verdict;
 use super::sni_gateway::place;
 use super::sni_gateway::{self, SniGateway};
@@ -19,7 +17,6 @@ use crate::chain::upstream_protocol;
 use crate::knowledge::{ChainQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
-use consul::agent::AgentService;
 use consul::catalog::GatewayService;
 use consul::entry::ServiceResolver;
 use http::HeaderValue;
@@ -74,7 +71,8 @@ impl Role for TerminatingGateway {
     fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
         let registration = knowledge.registration(&self.gateway.name)?;
         let mut contents = Contents::default();
-        let connect_timeout = own_settings(registration, &mut contents);
+        let settings = sni_gateway::bind::settings(&self.gateway, registration);
+        contents.rejected.extend(settings.rejected);
         let sight = Sight {
             knowledge,
             previous,
@@ -82,7 +80,7 @@ impl Role for TerminatingGateway {
             trust_domain: &knowledge.roots()?.trust_domain,
             default: self.default.or_else(|| default_verdict(knowledge))?,
             mesh: mesh::known(knowledge, previous, &mut contents)?,
-            connect_timeout,
+            connect_timeout: settings.connect_timeout,
         };
         knowledge.resolvers()?;
         let mut chains = Vec::new();
@@ -97,7 +95,9 @@ impl Role for TerminatingGateway {
                 }
             }
         }
-        contents.listener(sni_gateway::listener(self.gateway.address, chains));
+        for listener in sni_gateway::listeners(&settings.binds, chains) {
+            contents.listener(listener);
+        }
         Some(contents)
     }
 }
@@ -208,20 +208,6 @@ struct Inside<'a> {
     resolver: Option<&'a ServiceResolver>,
     rules: &'a Arc<Authorization>,
     mesh: &'a MeshRules,
-}
-
-/// What the gateway's registration says of all services: its time to connect. Names what is not
-/// honoured.
-fn own_settings(registration: &AgentService, contents: &mut Contents) -> Option<Duration> {
-    let proxy = registration.proxy.as_ref()?;
-    let resource = format!("gateway {}", registration.id);
-    contents
-        .rejected
-        .extend(foreign::escapes(&resource, &proxy.config));
-    let mut config = Opaque::new(&resource, &proxy.config);
-    let timeout = config.duration("connect_timeout_ms");
-    contents.rejected.extend(config.rejected);
-    timeout.filter(|timeout| !timeout.is_zero())
 }
 
 /// What the service speaks.
