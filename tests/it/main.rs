@@ -41,3 +41,6 @@ mod admin;
 
 /// What an idle sidecar costs.
 mod memory;
+
+/// What callers in the mesh reach outside of it.
+mod terminating_gateway;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -125,6 +127,24 @@ impl Authority {
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         }
     }
+}
+
+impl Identity {
+    /// The chain, PEM.
+    pub fn chain_pem(&self) -> String {
+        let chain = self.chain.iter();
+        chain.map(|one| pem("CERTIFICATE", one)).collect()
+    }
+
+    /// The key, PEM.
+    pub fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", self.key.secret_der())
+    }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }
 
 impl Clone for Identity {

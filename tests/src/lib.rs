@@ -13,6 +13,7 @@ pub mod wait;
 pub mod consul;
 pub mod gateway;
 pub mod sidecar;
+pub mod terminating;
 
 pub mod admin;
 pub mod client;

@@ -58,7 +58,7 @@ impl Seen {
     }
 }
 
-/// A running origin on 127.0.0.1. It ends when dropped.
+/// A running origin, on 127.0.0.1 unless told otherwise. It ends when dropped.
 #[derive(Debug)]
 pub struct Origin {
     address: SocketAddr,
@@ -69,7 +69,12 @@ pub struct Origin {
 impl Origin {
     /// Starts an origin; port 0 takes a free one.
     pub async fn start(name: &str, port: u16) -> Self {
-        let listener = TcpListener::bind(loopback(port))
+        Self::at(name, loopback(port)).await
+    }
+
+    /// Starts an origin at an address.
+    pub async fn at(name: &str, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address)
             .await
             .expect("a port for the origin");
         let address = listener.local_addr().expect("the address of a listener");
