@@ -73,6 +73,47 @@ pub struct AgentSelf {
     pub config: AgentConfig,
     /// More settings, without a promise: absent fields are the empty value.
     pub debug_config: DebugConfig,
+    /// Where it serves proxies over gRPC.
+    #[serde(rename = "xDS", deserialize_with = "nullable")]
+    pub xds: XdsSettings,
+}
+
+/// `xDS` of [`AgentSelf`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct XdsSettings {
+    /// Its ports.
+    #[serde(deserialize_with = "nullable")]
+    pub ports: XdsPorts,
+}
+
+/// gRPC ports of an agent. A number that is no port stands for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct XdsPorts {
+    plaintext: i32,
+    #[serde(rename = "TLS")]
+    tls: i32,
+}
+
+impl XdsPorts {
+    /// Consul's usual ports.
+    pub const USUAL: Self = Self {
+        plaintext: 8502,
+        tls: 8503,
+    };
+
+    /// The port in plain text.
+    #[must_use]
+    pub fn plaintext(&self) -> Option<u16> {
+        u16::try_from(self.plaintext).ok().filter(|port| *port > 0)
+    }
+
+    /// The port over TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<u16> {
+        u16::try_from(self.tls).ok().filter(|port| *port > 0)
+    }
 }
 
 /// `Config` of [`AgentSelf`].

@@ -87,6 +87,11 @@ impl Client {
         &self.shared.config
     }
 
+    /// The token that the next request carries.
+    pub(crate) async fn token(&self) -> Option<crate::Secret> {
+        self.shared.tokens.current().await
+    }
+
     /// Sends `call`, takes the answer whole, and turns a status other than 200 into an error;
     /// a 404 only when the caller has no use for it.
     pub(crate) async fn send(&self, call: &Call, waiting: Duration) -> Result<Answer, Error> {

@@ -14,6 +14,9 @@ use crate::{
 pub struct ClientConfig {
     /// Where the agent listens.
     pub address: Address,
+    /// Where its gRPC port is; `None` is as the agent says. What comes by it alone, an ingress
+    /// gateway's certificate, is asked for there.
+    pub grpc: Option<Address>,
     /// The ACL token.
     pub token: Token,
     /// User and password of a reverse proxy in front of the agent.
@@ -68,6 +71,7 @@ impl ClientConfig {
     pub fn new(address: Address) -> Self {
         Self {
             address,
+            grpc: None,
             token: Token::default(),
             auth: None,
             tls: TlsConfig::default(),
@@ -85,8 +89,8 @@ impl ClientConfig {
     /// `CONSUL_HTTP_TOKEN`, `CONSUL_HTTP_TOKEN_FILE` (wins over the token unless the file is
     /// empty), `CONSUL_HTTP_AUTH` (`user` or `user:password`), `CONSUL_HTTP_SSL`,
     /// `CONSUL_HTTP_SSL_VERIFY`, `CONSUL_CACERT` (wins over the path), `CONSUL_CAPATH`,
-    /// `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY`, `CONSUL_TLS_SERVER_NAME`, `CONSUL_NAMESPACE`
-    /// and `CONSUL_PARTITION`.
+    /// `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY`, `CONSUL_TLS_SERVER_NAME`, `CONSUL_GRPC_ADDR`,
+    /// `CONSUL_NAMESPACE` and `CONSUL_PARTITION`.
     ///
     /// Where the CLI warns about a malformed boolean and goes on, this is an error.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
@@ -94,7 +98,9 @@ impl ClientConfig {
         let tls = boolean("CONSUL_HTTP_SSL", var("CONSUL_HTTP_SSL"))?.unwrap_or(false);
         let address = var("CONSUL_HTTP_ADDR");
         let address = Address::parse(address.as_deref().unwrap_or(Address::DEFAULT), tls)?;
+        let grpc = var("CONSUL_GRPC_ADDR").map(|text| Address::parse(&text, false));
         Ok(Self {
+            grpc: grpc.transpose()?,
             token: token(var("CONSUL_HTTP_TOKEN"), var("CONSUL_HTTP_TOKEN_FILE")),
             auth: var("CONSUL_HTTP_AUTH").map(|text| BasicAuth::parse(&text)),
             tls: tls_from_env(&var)?,

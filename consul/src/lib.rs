@@ -45,6 +45,7 @@ pub mod health;
 pub mod intention;
 pub mod kv;
 pub mod session;
+pub mod xds;
 
 pub use address::Address;
 pub use client::Client;
