@@ -7,6 +7,7 @@ mod cookies;
 mod hop_by_hop;
 mod identity;
 mod modify;
+mod text;
 
 pub use cookies::join_cookies;
 pub use hop_by_hop::{
@@ -14,3 +15,4 @@ pub use hop_by_hop::{
 };
 pub use identity::{HeaderNames, strip_headers};
 pub use modify::{modify_request, modify_response};
+pub use text::MessageFacts;

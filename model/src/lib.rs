@@ -13,6 +13,7 @@
 pub mod blueprint;
 pub mod cluster;
 pub mod endpoint;
+pub mod header;
 pub mod identity;
 pub mod intention;
 pub mod jwt;
@@ -27,6 +28,7 @@ pub mod sni;
 pub use blueprint::{Backend, Blueprint, ConsulService, Discovery};
 pub use cluster::{Cluster, Target, Transport, UpstreamProtocol};
 pub use endpoint::{Endpoint, EndpointAddress, Health};
+pub use header::HeaderText;
 pub use identity::{Identity, PrivateKey, SpiffeId, TrustBundle, TrustDomain};
 pub use intention::{Authorization, Decision, Intention, Verdict};
 pub use jwt::{JwtProvider, JwtRequirement};

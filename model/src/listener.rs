@@ -96,7 +96,7 @@ pub struct EdgeTls {
 pub struct ServerCertificate {
     /// Name in logs and metrics: the file it came from, or the entry.
     pub name: Arc<str>,
-    /// DNS names it covers, `*.` for one label.
+    /// Names it is presented for, `*.` for any labels.
     pub hosts: Vec<String>,
     /// Leaf first, DER.
     pub chain: Vec<Arc<[u8]>>,
@@ -176,8 +176,24 @@ pub enum ClientCertificateHeader {
 pub enum ClientTrust {
     /// Strangers: forwarding and identity headers are removed and rebuilt.
     Edge,
+    /// Strangers at one of Consul's own gateways. They are trusted as little, and read the answers
+    /// that Envoy would give in its place.
+    ConsulEdge,
     /// Our own application, or a proved mesh peer: headers pass.
     Mesh,
+}
+
+impl ClientTrust {
+    /// Whether clients are strangers.
+    pub fn is_edge(self) -> bool {
+        matches!(self, Self::Edge | Self::ConsulEdge)
+    }
+
+    /// Whether errors are told in Envoy's words, because a proxy of ours stands in the place of
+    /// one that Consul itself configures.
+    pub fn reads_envoy(self) -> bool {
+        matches!(self, Self::ConsulEdge | Self::Mesh)
+    }
 }
 
 /// How requests are brought into one form (`mesh` entry, `HTTP.Incoming.RequestNormalization`).

@@ -1,8 +1,8 @@
 //! Routes: which requests go where, and what is changed on the way.
 
 use crate::policy::{RetryPolicy, RouteTimeouts};
-use crate::{ClusterName, Pattern, RouteName};
-use http::{HeaderName, HeaderValue, Method};
+use crate::{ClusterName, HeaderText, Pattern, RouteName};
+use http::{HeaderName, Method};
 use std::sync::Arc;
 
 /// All routes of a listener.
@@ -252,9 +252,9 @@ pub struct HeaderModifier {
     /// Removed.
     pub remove: Vec<HeaderName>,
     /// Written in place of whatever was there.
-    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub set: Vec<(HeaderName, HeaderText)>,
     /// Written beside what was there.
-    pub add: Vec<(HeaderName, HeaderValue)>,
+    pub add: Vec<(HeaderName, HeaderText)>,
 }
 
 impl HeaderModifier {

@@ -6,6 +6,7 @@
 //! for everything behind it, since any of those requests may have been meant.
 
 mod balancing;
+mod header_text;
 mod headers;
 mod resolver;
 mod route;

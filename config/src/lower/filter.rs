@@ -7,9 +7,9 @@ use crate::file::{
     PathRewriteType, Redirect as WrittenRedirect, Scheme,
 };
 use crate::path::Path;
-use http::{HeaderName, HeaderValue};
-use meridian_model::RouteMatch;
+use http::HeaderName;
 use meridian_model::route::{HeaderModifier, PathMatch, PathRewrite, Redirect};
+use meridian_model::{HeaderText, RouteMatch};
 use std::collections::HashSet;
 
 /// What the filters of a rule do.
@@ -103,9 +103,9 @@ fn refuse_other_blocks(filter: &Filter, cx: &mut Context<'_>, path: &Path) {
 }
 
 fn modifier(written: &WrittenModifier) -> HeaderModifier {
-    let headers = |list: &[Header]| -> Vec<(HeaderName, HeaderValue)> {
+    let headers = |list: &[Header]| -> Vec<(HeaderName, HeaderText)> {
         list.iter()
-            .map(|header| (header.name.0.clone(), header.value.0.clone()))
+            .map(|header| (header.name.0.clone(), header.value.0.clone().into()))
             .collect()
     };
     HeaderModifier {

@@ -1,24 +1,30 @@
 //! Applying what a route orders about headers.
 
+use super::text::{self, MessageFacts};
 use meridian_model::route::HeaderModifier;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-/// Changes a request: removes, then sets, then adds.
+/// Changes a request: removes, then sets, then adds. `facts` are of the client's request.
 ///
 /// # Errors
 /// When the header map would grow past the limit of the `http` crate.
 pub fn modify_request(
     changes: &HeaderModifier,
     request: &mut RequestHeader,
+    facts: &MessageFacts<'_>,
 ) -> pingora_error::Result<()> {
     for name in &changes.remove {
         request.remove_header(name);
     }
-    for (name, value) in &changes.set {
-        request.insert_header(name, value)?;
+    for (name, text) in &changes.set {
+        if let Some(value) = text::value(text, facts) {
+            request.insert_header(name, &*value)?;
+        }
     }
-    for (name, value) in &changes.add {
-        request.append_header(name, value)?;
+    for (name, text) in &changes.add {
+        if let Some(value) = text::value(text, facts) {
+            request.append_header(name, &*value)?;
+        }
     }
     Ok(())
 }
@@ -30,15 +36,20 @@ pub fn modify_request(
 pub fn modify_response(
     changes: &HeaderModifier,
     response: &mut ResponseHeader,
+    facts: &MessageFacts<'_>,
 ) -> pingora_error::Result<()> {
     for name in &changes.remove {
         response.remove_header(name);
     }
-    for (name, value) in &changes.set {
-        response.insert_header(name, value)?;
+    for (name, text) in &changes.set {
+        if let Some(value) = text::value(text, facts) {
+            response.insert_header(name, &*value)?;
+        }
     }
-    for (name, value) in &changes.add {
-        response.append_header(name, value)?;
+    for (name, text) in &changes.add {
+        if let Some(value) = text::value(text, facts) {
+            response.append_header(name, &*value)?;
+        }
     }
     Ok(())
 }
@@ -46,13 +57,13 @@ pub fn modify_response(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
     fn changes() -> HeaderModifier {
         let pair = |name: &'static str, value: &'static str| {
             (
                 HeaderName::from_static(name),
-                HeaderValue::from_static(value),
+                HeaderValue::from_static(value).into(),
             )
         };
         HeaderModifier {
@@ -62,6 +73,21 @@ mod tests {
             ],
             set: vec![pair("x-b", "new"), pair("x-c", "new")],
             add: vec![pair("x-c", "more")],
+        }
+    }
+
+    fn facts(headers: &HeaderMap) -> MessageFacts<'_> {
+        MessageFacts {
+            client: None,
+            local: None,
+            identity: None,
+            server_name: None,
+            secure: false,
+            authority: None,
+            method: "GET",
+            path: "/",
+            version: Version::HTTP_11,
+            headers,
         }
     }
 
@@ -79,7 +105,8 @@ mod tests {
         ] {
             request.append_header(name, value).unwrap();
         }
-        modify_request(&changes(), &mut request).unwrap();
+        let headers = HeaderMap::new();
+        modify_request(&changes(), &mut request, &facts(&headers)).unwrap();
         let mut left: Vec<_> = request.headers.iter().collect();
         left.sort_by_key(|(name, _)| name.as_str());
         let left: Vec<_> = left
@@ -98,7 +125,8 @@ mod tests {
         for (name, value) in [("x-a", "1"), ("x-c", "1")] {
             response.append_header(name, value).unwrap();
         }
-        modify_response(&changes(), &mut response).unwrap();
+        let headers = HeaderMap::new();
+        modify_response(&changes(), &mut response, &facts(&headers)).unwrap();
         assert!(!response.headers.contains_key("x-a"));
         let values: Vec<_> = response.headers.get_all("x-c").iter().collect();
         assert_eq!(values, ["new", "more"]);

@@ -15,7 +15,7 @@ use crate::tables::{Action, App, HttpApp};
 use http::header::EXPECT;
 use http::{HeaderName, Method, StatusCode, Version};
 use meridian_model::Verdict;
-use meridian_model::listener::{ClientTrust, HeaderUnderscores};
+use meridian_model::listener::HeaderUnderscores;
 use meridian_model::route::Destination;
 use meridian_telemetry::metrics::{Layer, RejectReason};
 use pingora_core::protocols::http::server::Session as ServerSession;
@@ -73,7 +73,7 @@ pub(crate) fn admit(
     shared: &Shared,
 ) -> Admission {
     let admitted = check_protocol(session.req_header(), connection).and_then(|()| {
-        if app.service.trust == ClientTrust::Edge {
+        if app.service.trust.is_edge() {
             strip_headers(&shared.edge_headers, session.req_header_mut());
         }
         treat_underscores(session.req_header_mut(), app)?;
@@ -271,7 +271,8 @@ fn forward(
 
 fn unrouted(app: &HttpApp, facts: &RequestFacts<'_>) -> Refusal {
     let methods = app.router.allowed_methods(facts);
-    if methods.is_empty() {
+    // Envoy doesn't tell what another method would have come to.
+    if methods.is_empty() || app.service.trust.reads_envoy() {
         return Failure::NoRoute.into();
     }
     let names: Vec<&str> = methods.iter().map(Method::as_str).collect();

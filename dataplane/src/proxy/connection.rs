@@ -71,7 +71,7 @@ impl ConnectionApp {
         let head = session.req_header();
         let offered = match app.service.trust {
             ClientTrust::Mesh => head.headers.get(REQUEST_ID),
-            ClientTrust::Edge => None,
+            ClientTrust::Edge | ClientTrust::ConsulEdge => None,
         };
         let caller = Caller {
             listener: &app.listener,
@@ -94,7 +94,7 @@ impl ConnectionApp {
                     failure: refusal.failure,
                     detail: refusal.detail.as_deref(),
                     allow: refusal.allow.as_deref(),
-                    mesh: app.service.trust == ClientTrust::Mesh,
+                    envoy: app.service.trust.reads_envoy(),
                 };
                 record.failed(refusal.failure);
                 answer(session, cause, &mut record).await

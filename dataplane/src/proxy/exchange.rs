@@ -216,7 +216,8 @@ impl Exchange<'_> {
         if upgraded && !self.shape.upgrade_asked {
             return Err(Failure::BadResponse);
         }
-        heads::response(&mut head, &self.shape, end).map_err(|_| Failure::BadResponse)?;
+        heads::response(&mut head, self.session.req_header(), &self.shape, end)
+            .map_err(|_| Failure::BadResponse)?;
         *response = if upgraded {
             Response::Upgraded
         } else {

@@ -6,7 +6,7 @@ use super::connection::{Fate, Permission, answer, certificate_element};
 use super::deadline::{Clock, Ring};
 use super::exchange::{Exchange, Outcome};
 use super::failure::Failure;
-use super::heads::{self, RequestShape, ResponseShape};
+use super::heads::{self, CallerFacts, RequestShape, ResponseShape};
 use super::record::{Record, TryEnded};
 use super::replay::Replay;
 use super::respond::Cause;
@@ -22,7 +22,6 @@ use crate::upstream::{DialError, Session};
 use http::header::EXPECT;
 use http::{Method, Version};
 use meridian_model::UpstreamProtocol;
-use meridian_model::listener::ClientTrust;
 use meridian_telemetry::metrics::{TlsResult, TryError};
 use pingora_core::protocols::http::server::Session as ServerSession;
 use std::sync::Arc;
@@ -288,7 +287,7 @@ impl Journey<'_> {
             }
         }
         let permission = Permission::new(self.scene.connection);
-        let edge = self.scene.app.service.trust == ClientTrust::Edge;
+        let edge = self.scene.app.service.trust.is_edge();
         let exchange = Exchange {
             session,
             upstream,
@@ -296,6 +295,7 @@ impl Journey<'_> {
             replay: &mut self.replay,
             record,
             shape: ResponseShape {
+                caller: CallerFacts::new(self.scene.connection),
                 version: self.client.version,
                 head_only: self.client.head_only,
                 upgrade_asked: self.upgrade,
@@ -326,8 +326,7 @@ impl Journey<'_> {
             trust: service.trust,
             client_certificate: service.client_certificate,
             certificate_element: certificate_element(connection, self.scene.app),
-            client: connection.peer_address.map(|address| address.ip()),
-            secure: connection.tls.is_some(),
+            caller: CallerFacts::new(connection),
             request_id,
             modifiers: [
                 &self.admitted.action.model.request_headers,
@@ -380,7 +379,7 @@ async fn refuse(
         failure,
         detail: None,
         allow: None,
-        mesh: scene.app.service.trust == ClientTrust::Mesh,
+        envoy: scene.app.service.trust.reads_envoy(),
     };
     answer(session, cause, record).await
 }

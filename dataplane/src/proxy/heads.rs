@@ -6,14 +6,62 @@ use super::failure::Failure;
 use super::forwarded::{CLIENT_CERTIFICATE, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 use super::respond::REQUEST_ID;
 use crate::balance::GeneratedCookie;
-use crate::headers::{self, UpgradeHeaders};
+use crate::downstream::Connection;
+use crate::headers::{self, MessageFacts, UpgradeHeaders};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use meridian_model::listener::{ClientCertificateHeader, ClientTrust};
 use meridian_model::route::HeaderModifier;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
-use std::net::IpAddr;
+use std::net::SocketAddr;
+
+/// What is known of the connection that a request came by.
+#[derive(Clone, Copy)]
+pub(crate) struct CallerFacts<'a> {
+    /// The client's end.
+    pub(crate) client: Option<SocketAddr>,
+    /// Our end.
+    pub(crate) local: Option<SocketAddr>,
+    /// The SPIFFE ID in the client's certificate.
+    pub(crate) identity: Option<&'a str>,
+    /// The host name of its TLS handshake.
+    pub(crate) server_name: Option<&'a str>,
+    /// Whether it came by TLS.
+    pub(crate) secure: bool,
+}
+
+impl<'a> CallerFacts<'a> {
+    /// What is known of a connection.
+    pub(crate) fn new<A>(connection: &'a Connection<A>) -> Self {
+        let tls = connection.tls.as_ref();
+        let peer = tls.and_then(|tls| tls.peer.as_ref());
+        Self {
+            client: connection.peer_address,
+            local: connection.local_address,
+            identity: peer.map(|peer| peer.spiffe.as_str()),
+            server_name: tls.and_then(|tls| tls.sni.as_deref()),
+            secure: tls.is_some(),
+        }
+    }
+
+    /// What headers of a request, or of its response, may speak of.
+    fn of(self, request: &'a RequestHeader) -> MessageFacts<'a> {
+        let path = request.uri.path_and_query();
+        MessageFacts {
+            client: self.client,
+            local: self.local,
+            identity: self.identity,
+            server_name: self.server_name,
+            secure: self.secure,
+            authority: authority::of(request),
+            method: request.method.as_str(),
+            path: path.map_or("/", |path| path.as_str()),
+            version: request.version,
+            headers: &request.headers,
+        }
+    }
+}
 
 /// What a request's head becomes on its way to the upstream.
 pub(crate) struct RequestShape<'a> {
@@ -31,10 +79,8 @@ pub(crate) struct RequestShape<'a> {
     pub(crate) client_certificate: ClientCertificateHeader,
     /// Our element of that header.
     pub(crate) certificate_element: Option<&'a HeaderValue>,
-    /// The client's address.
-    pub(crate) client: Option<IpAddr>,
-    /// Whether the client came by TLS.
-    pub(crate) secure: bool,
+    /// The connection that the request came by.
+    pub(crate) caller: CallerFacts<'a>,
     /// The request's ID.
     pub(crate) request_id: &'a HeaderValue,
     /// Changes that the route wants, in order.
@@ -58,8 +104,9 @@ pub(crate) fn request(
     address(&mut head, client, shape)?;
     frame(&mut head, client, shape).map_err(malformed)?;
     forward(&mut head, client, shape).map_err(malformed)?;
+    let facts = shape.caller.of(client);
     for modifier in shape.modifiers {
-        headers::modify_request(modifier, &mut head).map_err(malformed)?;
+        headers::modify_request(modifier, &mut head, &facts).map_err(malformed)?;
     }
     Ok(head)
 }
@@ -113,13 +160,13 @@ fn forward(
     client: &RequestHeader,
     shape: &RequestShape<'_>,
 ) -> Result<()> {
-    let scheme = if shape.secure { "https" } else { "http" };
+    let scheme = if shape.caller.secure { "https" } else { "http" };
     head.insert_header(REQUEST_ID, shape.request_id.clone())?;
     match shape.trust {
-        ClientTrust::Edge => {
+        ClientTrust::Edge | ClientTrust::ConsulEdge => {
             // The strangers' own words are gone: admission stripped them.
-            if let Some(address) = shape.client {
-                head.insert_header(FORWARDED_FOR, address.to_string())?;
+            if let Some(address) = shape.caller.client {
+                head.insert_header(FORWARDED_FOR, address.ip().to_string())?;
             }
             head.insert_header(FORWARDED_PROTO, scheme)?;
             if let Some(host) = authority::of(client) {
@@ -159,6 +206,8 @@ fn append_element(head: &mut RequestHeader, element: &HeaderValue) -> Result<()>
 /// What a response's head becomes on its way to the client.
 #[derive(Clone, Copy)]
 pub(crate) struct ResponseShape<'a> {
+    /// The connection that the request came by.
+    pub(crate) caller: CallerFacts<'a>,
     /// The client's version.
     pub(crate) version: Version,
     /// The request's method: a response to HEAD has no body to frame.
@@ -173,9 +222,10 @@ pub(crate) struct ResponseShape<'a> {
     pub(crate) modifiers: [&'a HeaderModifier; 2],
 }
 
-/// Makes the client's head from the upstream's.
+/// Makes the client's head from the upstream's; `client` is the head of its request.
 pub(crate) fn response(
     head: &mut ResponseHeader,
+    client: &RequestHeader,
     shape: &ResponseShape<'_>,
     end: bool,
 ) -> Result<()> {
@@ -206,8 +256,9 @@ pub(crate) fn response(
     for cookie in shape.cookies.iter().filter_map(GeneratedCookie::header) {
         head.append_header(SET_COOKIE, cookie)?;
     }
+    let facts = shape.caller.of(client);
     for modifier in shape.modifiers {
-        headers::modify_response(modifier, head)?;
+        headers::modify_response(modifier, head, &facts)?;
     }
     Ok(())
 }

@@ -33,8 +33,8 @@ pub(crate) enum Cause<'a> {
         detail: Option<&'a str>,
         /// Methods that would have been accepted, for 405.
         allow: Option<&'a str>,
-        /// Whether the client is a mesh peer, which expects Envoy's words.
-        mesh: bool,
+        /// Whether the client expects Envoy's words.
+        envoy: bool,
     },
     /// A redirect.
     Redirect {
@@ -63,8 +63,8 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
             failure,
             detail,
             allow,
-            mesh,
-        } => match failure.as_envoy().filter(|_| *mesh) {
+            envoy,
+        } => match failure.as_envoy().filter(|_| *envoy) {
             Some((status, text)) => plain(status, text)?,
             None => problem(*failure, *detail, *allow, reply.request_id)?,
         },
@@ -78,11 +78,11 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
     }
     if let Cause::Failure {
         failure: Failure::Overflow,
-        mesh,
+        envoy,
         ..
     } = &reply.cause
     {
-        head.insert_header(if *mesh { ENVOY_OVERLOADED } else { OVERLOADED }, "true")?;
+        head.insert_header(if *envoy { ENVOY_OVERLOADED } else { OVERLOADED }, "true")?;
     }
     head.insert_header(REQUEST_ID, reply.request_id.clone())?;
     let status = head.status;
@@ -131,7 +131,7 @@ fn grpc_status(failure: Failure, detail: Option<&str>) -> Result<(ResponseHeader
     Ok((head, Bytes::new()))
 }
 
-/// Mesh clients know Envoy's words.
+/// Clients of Consul's proxies know Envoy's words.
 fn plain(status: u16, text: &'static str) -> Result<(ResponseHeader, Bytes)> {
     let mut head = ResponseHeader::build(status, Some(4))?;
     if !text.is_empty() {

@@ -150,7 +150,8 @@ impl ClientCertVerifier for MeshClients {
     }
 }
 
-/// Chooses the certificate: exact name, then the wildcard of one label, then the first.
+/// Chooses the certificate: exact name, then the longest wildcard, then the first. A wildcard
+/// stands for any number of labels, as in Envoy: whether that will do is for the client to say.
 #[derive(Debug)]
 struct CertificatesByName {
     exact: HashMap<String, Arc<CertifiedKey>>,
@@ -188,8 +189,8 @@ impl CertificatesByName {
         let found = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             self.exact.get(&name).or_else(|| {
-                let (_, parent) = name.split_once('.')?;
-                self.wildcard.get(parent)
+                let mut parents = name.match_indices('.');
+                parents.find_map(|(dot, _)| self.wildcard.get(&name[dot + 1..]))
             })
         });
         Arc::clone(found.unwrap_or(&self.first))
@@ -232,7 +233,7 @@ mod tests {
             (Some("DEFAULT.test"), 0),
             (Some("a.shop.test"), 1),
             (Some("www.shop.test"), 2),
-            (Some("a.b.shop.test"), 0),
+            (Some("a.b.shop.test"), 1),
             (Some("shop.test"), 0),
             (Some("other.test"), 2),
         ];

@@ -165,7 +165,7 @@ async fn rewrites_and_modifiers_act_in_their_order() {
     let pair = |name: &'static str, value: &'static str| {
         (
             HeaderName::from_static(name),
-            HeaderValue::from_static(value),
+            HeaderValue::from_static(value).into(),
         )
     };
     let mut action = RouteAction::forward("origin".into());

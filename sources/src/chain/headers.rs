@@ -1,7 +1,9 @@
 //! Header changes of routers and splitters.
 
+use super::header_text;
 use consul::chain::HeaderModifiers;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
+use meridian_model::HeaderText;
 use meridian_model::route::HeaderModifier;
 use std::collections::BTreeMap;
 
@@ -18,13 +20,13 @@ pub(crate) fn modifier(written: &HeaderModifiers) -> Result<HeaderModifier, Stri
     })
 }
 
-fn pairs(written: &BTreeMap<String, String>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+fn pairs(written: &BTreeMap<String, String>) -> Result<Vec<(HeaderName, HeaderText)>, String> {
     written
         .iter()
         .map(|(name, value)| {
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| format!("the value of header `{name}` is not allowed"))?;
-            Ok((header_name(name)?, value))
+            let text = header_text::read(value)
+                .map_err(|reason| format!("the value of header `{name}`: {reason}"))?;
+            Ok((header_name(name)?, text))
         })
         .collect()
 }
