@@ -7,7 +7,7 @@ use crate::translate::api::ApiGateway;
 use crate::translate::ingress::IngressGateway;
 use crate::watching::{ConsulOptions, Watching, chain_of};
 use consul::Client;
-use consul::agent::{CheckRegistration, ServiceKind, ServiceRegistration};
+use consul::agent::{CheckRegistration, ServiceKind, ServiceRegistration, TaggedAddress};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,12 +117,17 @@ fn registration(gateway: &Gateway) -> ServiceRegistration {
             (ServiceKind::IngressGateway, vec![check])
         }
     };
+    let lan = TaggedAddress {
+        address: gateway.address.ip().to_string(),
+        port: gateway.address.port(),
+    };
     ServiceRegistration {
         kind,
         id: gateway.service.clone(),
         name: gateway.service.clone(),
         address: gateway.address.ip().to_string(),
         port: Some(gateway.address.port()),
+        tagged_addresses: [("lan".to_owned(), lan)].into(),
         checks,
         ..ServiceRegistration::default()
     }

@@ -12,6 +12,7 @@ use consul::chain::CompiledChain;
 use consul::entry::{Entry, JwtProviderEntry, MeshEntry, ServiceResolver};
 use consul::health::ServiceEntry;
 use consul::intention::Intention;
+use consul::xds::GatewayCertificate;
 use meridian_model::{SourceState, SourceStatus};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub(crate) enum Topic {
     Entry(&'static str, String),
     /// Services behind a gateway, by the gateway's name.
     GatewayServices(String),
+    /// The certificate with DNS names of an ingress gateway, by the ID of its registration.
+    GatewayCertificate(String),
     /// Ordinary services of the datacenter, by name.
     Services,
     /// Names of the mesh gateways of a datacenter, as its catalog has them.
@@ -77,6 +80,7 @@ impl Topic {
             Self::Instances(_) => "health",
             Self::Entry(..) => "config_entry",
             Self::GatewayServices(_) => "gateway_services",
+            Self::GatewayCertificate(_) => "gateway_certificate",
             Self::Services => "services",
             Self::GatewayNames(_) => "mesh_gateways",
             Self::FederationStates => "federation_states",
@@ -137,6 +141,8 @@ pub(crate) enum Fact {
     /// `None` where there is no such entry.
     Entry(Arc<Option<Value>>),
     GatewayServices(Arc<Vec<GatewayService>>),
+    /// `None` where Consul has none for its listeners.
+    GatewayCertificate(Arc<Option<GatewayCertificate>>),
     /// With their tags.
     Services(Arc<BTreeMap<String, Vec<String>>>),
     /// By datacenter.
@@ -346,6 +352,14 @@ impl Knowledge {
         {
             Fact::GatewayServices(value) => Some(value),
             _ => None,
+        }
+    }
+
+    pub(crate) fn gateway_certificate(&self, id: &str) -> Known<'_, Option<GatewayCertificate>> {
+        let topic = Topic::GatewayCertificate(id.to_owned());
+        match self.facts.get(&topic) {
+            Some(Fact::GatewayCertificate(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
         }
     }
 

@@ -8,6 +8,7 @@ use consul::agent::{AgentSelf, MeshGateway};
 use consul::blocking::{Pacing, Rate, Watch, WatchEvent};
 use consul::chain::ChainOverrides;
 use consul::health::ServiceEntry;
+use consul::xds::{CertificateWatch, GatewayCertificate};
 use consul::{Client, Query};
 use meridian_model::{SourceState, SourceStatus, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,6 +120,10 @@ impl Watching {
                 let query = client.gateway_services(gateway);
                 self.follow(topic, query, pacing, Fact::GatewayServices)
             }
+            Topic::GatewayCertificate(id) => {
+                let watch = client.gateway_certificate(id);
+                self.spawn(topic.clone(), watch, Fact::GatewayCertificate)
+            }
             Topic::Services => {
                 let query = client.catalog_services().filter(ORDINARY);
                 self.follow(topic, query, pacing, Fact::Services)
@@ -173,7 +178,19 @@ impl Watching {
     where
         T: PartialEq + Send + Sync + 'static,
     {
-        let (watch, sender) = (query.watch(pacing), self.sender.clone());
+        self.spawn(topic, query.watch(pacing), fact)
+    }
+
+    fn spawn<T>(
+        &self,
+        topic: Topic,
+        watch: impl Events<T> + Send + 'static,
+        fact: impl Fn(Arc<T>) -> Fact + Send + 'static,
+    ) -> Task
+    where
+        T: Send + Sync + 'static,
+    {
+        let sender = self.sender.clone();
         Task::spawn(follow(topic, watch, sender, move |event| match event {
             WatchEvent::Changed { value, .. } => News::Learned(fact(value)),
             WatchEvent::Recovered { .. } => News::Recovered,
@@ -253,13 +270,30 @@ impl Origin for Watching {
     }
 }
 
+/// What goes on telling of one thing.
+trait Events<T> {
+    fn next(&mut self) -> impl Future<Output = WatchEvent<T>> + Send;
+}
+
+impl<T: PartialEq + Send + Sync + 'static> Events<T> for Watch<T> {
+    async fn next(&mut self) -> WatchEvent<T> {
+        Self::next(self).await
+    }
+}
+
+impl Events<Option<GatewayCertificate>> for CertificateWatch {
+    async fn next(&mut self) -> WatchEvent<Option<GatewayCertificate>> {
+        Self::next(self).await
+    }
+}
+
 async fn follow<T, F>(
     topic: Topic,
-    mut watch: Watch<T>,
+    mut watch: impl Events<T>,
     sender: mpsc::Sender<(Topic, News)>,
     mut read: F,
 ) where
-    T: PartialEq + Send + Sync + 'static,
+    T: Send + Sync + 'static,
     F: FnMut(WatchEvent<T>) -> News + Send,
 {
     loop {

@@ -12,6 +12,10 @@ mod demo;
 /// The edge gateway on a file: routes, reload, validation.
 mod gateway;
 
+/// Gateways that Consul's entries describe: ingress and API.
+mod api_gateway;
+mod ingress_gateway;
+
 /// Meridian and Envoy at either end of a mesh connection.
 mod interop;
 

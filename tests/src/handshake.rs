@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::certs::Identity;
 use crate::client::Error;
@@ -33,6 +33,22 @@ pub async fn connect(
     address: SocketAddr,
     identity: Option<Identity>,
 ) -> Result<TlsStream<TcpStream>, Error> {
+    connect_as(address, "mesh.invalid", identity).await
+}
+
+/// Connects to whatever speaks TLS, and asks for a host by name.
+///
+/// # Errors
+/// What the handshake failed with.
+pub async fn connect_to(address: SocketAddr, host: &str) -> Result<TlsStream<TcpStream>, Error> {
+    connect_as(address, host, None).await
+}
+
+async fn connect_as(
+    address: SocketAddr,
+    host: &str,
+    identity: Option<Identity>,
+) -> Result<TlsStream<TcpStream>, Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -42,7 +58,7 @@ pub async fn connect(
         None => builder.with_no_client_auth(),
     };
     let stream = TcpStream::connect(address).await?;
-    let name = ServerName::try_from("mesh.invalid")?;
+    let name = ServerName::try_from(host.to_owned())?;
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     Ok(timeout(ANSWER, connecting).await??)
 }
@@ -90,11 +106,46 @@ pub async fn issuer(address: SocketAddr) -> Result<String, Error> {
     .await
 }
 
+/// Common name and alternative names, DNS and URI, of the certificate that answers for a host.
+///
+/// # Errors
+/// When there is no listener, or no TLS on it.
+pub async fn names(address: SocketAddr, host: &str) -> Result<Vec<String>, Error> {
+    let stream = connect_to(address, host).await?;
+    leaf(&stream, |leaf| {
+        let common = leaf.subject().iter_common_name();
+        let common = common.filter_map(|name| name.as_str().ok());
+        let mut names: Vec<_> = common.map(str::to_owned).collect();
+        if let Ok(Some(found)) = leaf.subject_alternative_name() {
+            names.extend(
+                found
+                    .value
+                    .general_names
+                    .iter()
+                    .filter_map(|name| match name {
+                        GeneralName::DNSName(name) | GeneralName::URI(name) => {
+                            Some((*name).to_owned())
+                        }
+                        _ => None,
+                    }),
+            );
+        }
+        names
+    })
+}
+
 async fn presented<T>(
     address: SocketAddr,
     read: impl FnOnce(&X509Certificate<'_>) -> T,
 ) -> Result<T, Error> {
     let stream = connect(address, None).await?;
+    leaf(&stream, read)
+}
+
+fn leaf<T>(
+    stream: &TlsStream<TcpStream>,
+    read: impl FnOnce(&X509Certificate<'_>) -> T,
+) -> Result<T, Error> {
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().unwrap_or_default();
     let leaf = chain.first().ok_or("no certificate")?;

@@ -11,6 +11,7 @@ pub mod tools;
 pub mod wait;
 
 pub mod consul;
+pub mod entry_gateway;
 pub mod gateway;
 pub mod sidecar;
 pub mod terminating;

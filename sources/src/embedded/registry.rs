@@ -114,6 +114,7 @@ impl Registry {
             Topic::Entry(..) => Ok(Fact::Entry(Arc::default())),
             Topic::GatewayServices(_) => Ok(Fact::GatewayServices(Arc::default())),
             // One datacenter, and no gateways of a mesh.
+            Topic::GatewayCertificate(_) => Ok(Fact::GatewayCertificate(Arc::default())),
             Topic::Services => Ok(Fact::Services(Arc::default())),
             Topic::GatewayNames(_) => Ok(Fact::Services(Arc::default())),
             Topic::FederationStates => Ok(Fact::FederationStates(Arc::default())),

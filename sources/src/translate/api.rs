@@ -157,7 +157,18 @@ impl Sight<'_> {
         host: IpAddr,
         contents: &mut Contents,
     ) -> Option<()> {
+        // Envoy has no listener that leads nowhere either.
+        if bound.routes.is_empty() {
+            return Some(());
+        }
         let resource = format!("listener {}", written.name);
+        if written.protocol == "tcp" && bound.routes.len() > 1 {
+            contents.reject(
+                resource,
+                "several routes are bound to it, and it can serve one",
+            );
+            return Some(());
+        }
         if asks_for_tokens(&written.overriding) || asks_for_tokens(&written.defaults) {
             contents.reject(resource, "JWT rules of listeners are not served");
             return Some(());
@@ -332,8 +343,8 @@ fn asks_for_tokens(policy: &Value) -> bool {
 }
 
 /// Which certificate answers which name, as in Consul's Envoy: a single one answers all; of
-/// several each answers its own names, and the gateway's leaf those that none or more than one
-/// of them has.
+/// several each answers its own names, and the gateway's leaf those that none has, and those that
+/// are there twice. One certificate's common name among its own DNS names counts as twice.
 fn by_name(
     mut certificates: Vec<ServerCertificate>,
     identity: &Identity,
@@ -341,7 +352,7 @@ fn by_name(
     if certificates.len() > 1 {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for certificate in &certificates {
-            for host in certificate.hosts.iter().collect::<BTreeSet<_>>() {
+            for host in &certificate.hosts {
                 *seen.entry(host.clone()).or_default() += 1;
             }
         }

@@ -97,19 +97,20 @@ pub(crate) fn readable(
     server(name, certificate, key).map_err(|error| chain_of(&error))
 }
 
+/// The common name and the DNS names, each as often as it is written: Consul counts them so.
 fn hosts(leaf: &CertificateDer<'_>) -> Option<Vec<String>> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let common = certificate.subject().iter_common_name();
+    let common = common.filter_map(|name| name.as_str().ok());
     let names = certificate.subject_alternative_name().ok()?;
     let names = names.map_or(&[][..], |extension| &extension.value.general_names);
-    Some(
-        names
-            .iter()
-            .filter_map(|name| match name {
-                GeneralName::DNSName(host) => Some(host.trim_end_matches('.').to_ascii_lowercase()),
-                _ => None,
-            })
-            .collect(),
-    )
+    let names = names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(host) => Some(*host),
+        _ => None,
+    });
+    let all = common.chain(names);
+    let all = all.map(|host| host.trim_end_matches('.').to_ascii_lowercase());
+    Some(all.collect())
 }
 
 #[cfg(test)]
@@ -118,15 +119,19 @@ mod tests {
 
     fn pair(hosts: &[&str]) -> (String, String) {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(hosts).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
+        let mut wanted = rcgen::CertificateParams::new(hosts).unwrap();
+        let common = rcgen::DnType::CommonName;
+        wanted.distinguished_name.push(common, "Common.test");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = wanted.self_signed(&key).unwrap();
+        (made.pem(), key.serialize_pem())
     }
 
     #[test]
     fn names_of_the_certificate_are_its_hosts() {
         let (certificate, key) = pair(&["A.test", "*.b.test"]);
         let made = server("x", certificate.as_bytes(), key.as_bytes()).unwrap();
-        assert_eq!(made.hosts, ["a.test", "*.b.test"]);
+        assert_eq!(made.hosts, ["common.test", "a.test", "*.b.test"]);
         assert_eq!(made.chain.len(), 1);
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn http(routes: RouteTable) -> Service {
         routes: Arc::new(routes),
         authorization: None,
         client_certificate: ClientCertificateHeader::Sanitize,
-        trust: ClientTrust::Edge,
+        trust: ClientTrust::ConsulEdge,
         normalization: PathNormalization::NONE,
     }))
 }

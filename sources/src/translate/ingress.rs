@@ -6,13 +6,14 @@
 use super::edge::{self, Versions};
 use super::{certificate, identity};
 use crate::chain::{self, Traffic, Translated};
-use crate::knowledge::{Knowledge, NoEntry, Topic};
+use crate::knowledge::{Knowledge, Known, NoEntry, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
 use consul::catalog::GatewayService;
 use consul::entry::{
     Entry, IngressGatewayEntry, IngressLimits, IngressListener, IngressService, IngressTls,
 };
+use meridian_model::listener::ServerCertificate;
 use meridian_model::policy::CircuitLimits;
 use meridian_model::route::{HeaderModifier, HostPorts, Precedence, VirtualHost};
 use meridian_model::{Identity, Route, RouteAction, RouteTable, Security, Service, Snapshot};
@@ -38,6 +39,8 @@ struct Sight<'a> {
     entry: &'a IngressGatewayEntry,
     services: &'a [GatewayService],
     identity: &'a Identity,
+    /// What listeners with TLS present.
+    certificate: Arc<ServerCertificate>,
 }
 
 impl Role for IngressGateway {
@@ -48,6 +51,10 @@ impl Role for IngressGateway {
             Topic::Entry(IngressGatewayEntry::KIND, self.name.clone()),
             Topic::GatewayServices(self.name.clone()),
         ]);
+        let entry = knowledge.entry::<IngressGatewayEntry>(&self.name);
+        if entry.is_ok_and(|entry| entry.tls.enabled) {
+            wanted.insert(Topic::GatewayCertificate(self.name.clone()));
+        }
         for row in knowledge.gateway_services(&self.name).unwrap_or_default() {
             wanted.extend(edge::chain_topics(query(row), knowledge, &self.name));
         }
@@ -57,8 +64,7 @@ impl Role for IngressGateway {
     fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
         let entry = match knowledge.entry::<IngressGatewayEntry>(&self.name) {
             Ok(entry) => entry,
-            // Ready is a gateway whose listeners are open, so the first generation waits.
-            Err(NoEntry::Absent) if previous.generation > 0 => IngressGatewayEntry::default(),
+            Err(NoEntry::Absent) => IngressGatewayEntry::default(),
             Err(NoEntry::Failed(reason)) if previous.generation > 0 => {
                 let mut contents = edge::unchanged(previous);
                 contents.reject(format!("ingress-gateway {}", self.name), reason);
@@ -69,12 +75,22 @@ impl Role for IngressGateway {
         let services = knowledge.gateway_services(&self.name)?;
         let mut contents = Contents::default();
         let identity = identity::known(knowledge, &self.name, previous, &mut contents)?;
-        let sight = Sight {
+        let mut sight = Sight {
             knowledge,
             entry: &entry,
             services,
             identity: &identity,
+            certificate: Arc::new(certificate::leaf(&identity)),
         };
+        if entry.tls.enabled {
+            match self.certificate(knowledge)? {
+                Ok(named) => sight.certificate = Arc::new(named),
+                Err(reason) => contents.reject(
+                    format!("certificate of {}", self.name),
+                    format!("it has no DNS names: {reason}"),
+                ),
+            }
+        }
         for listener in &entry.listeners {
             sight.listener(listener, self.address, &mut contents)?;
         }
@@ -95,6 +111,23 @@ impl Role for IngressGateway {
     }
 }
 
+impl IngressGateway {
+    /// The certificate with the gateway's DNS names, or why there is none; `None` while that is
+    /// not known. Consul makes one where TLS is on for the whole gateway, and gives its plain
+    /// leaf to single listeners with TLS.
+    fn certificate(&self, knowledge: &Knowledge) -> Option<Result<ServerCertificate, String>> {
+        Some(match knowledge.gateway_certificate(&self.name) {
+            Known::Waiting => return None,
+            Known::Failed(reason) => Err(reason.to_owned()),
+            Known::Value(None) => Err("Consul has made none for its listeners".to_owned()),
+            Known::Value(Some(found)) => {
+                let key = found.private_key_pem.expose().as_bytes();
+                certificate::readable(&self.name, found.certificate_pem.as_bytes(), key)
+            }
+        })
+    }
+}
+
 impl Sight<'_> {
     /// Adds a listener; `None` while something of it is not known.
     fn listener(
@@ -103,6 +136,12 @@ impl Sight<'_> {
         address: SocketAddr,
         contents: &mut Contents,
     ) -> Option<()> {
+        let all = self.services.iter();
+        let rows: Vec<_> = all.filter(|row| row.port == written.port).collect();
+        // Envoy has no listener that leads nowhere either.
+        if rows.is_empty() {
+            return Some(());
+        }
         let name = format!("{}:{}", written.protocol, written.port);
         let resource = format!("listener {name}");
         let security = match self.security(written) {
@@ -117,7 +156,6 @@ impl Sight<'_> {
                 return Some(());
             }
         };
-        let rows = self.services.iter().filter(|row| row.port == written.port);
         let service = if written.protocol == "tcp" {
             let mut clusters = Vec::new();
             for row in rows {
@@ -157,9 +195,8 @@ impl Sight<'_> {
             max: &tls.max_version,
             cipher_suites: &tls.cipher_suites,
         };
-        let leaf = Arc::new(certificate::leaf(self.identity));
         Ok(edge::tls(
-            vec![leaf],
+            vec![Arc::clone(&self.certificate)],
             &versions,
             edge::alpn(&written.protocol),
         ))
@@ -282,9 +319,18 @@ fn virtual_host(
     let hosts = match (&row.hosts[..], row.service.namespace.as_str()) {
         ([], "" | "default") => vec![format!("{}.ingress.*", row.service.name)],
         ([], namespace) => vec![format!("{}.ingress.{namespace}.*", row.service.name)],
-        (hosts, _) => hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        (hosts, _) => hosts.iter().map(|host| bare(host, listener.port)).collect(),
     };
     Some(VirtualHost { hosts, routes })
+}
+
+/// A host without the listener's own port, with which requests may name it anyway.
+fn bare(host: &str, port: u16) -> String {
+    let host = host.to_ascii_lowercase();
+    match host.rsplit_once(':') {
+        Some((name, written)) if written.parse() == Ok(port) => name.to_owned(),
+        _ => host,
+    }
 }
 
 /// Further changes after those that are there.

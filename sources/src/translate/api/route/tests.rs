@@ -1,5 +1,6 @@
 //! Hosts and order of rules.
 
+use super::words::destination;
 use super::*;
 use serde_json::json;
 
@@ -9,13 +10,14 @@ fn route(json: serde_json::Value) -> HttpRouteEntry {
 
 #[test]
 fn hosts_are_those_of_both() {
-    let cases: [(&str, &[&str], &[&str]); 6] = [
+    let cases: [(&str, &[&str], &[&str]); 7] = [
         ("", &[], &["*"]),
         ("", &["a.test"], &["a.test"]),
         ("*.test", &[], &["*.test"]),
         ("*.test", &["A.test", "a.other"], &["a.test"]),
         ("a.test", &["a.test", "b.test"], &["a.test"]),
         ("a.test", &["b.test"], &[]),
+        ("*.a.test", &["a.test", "b.test"], &["a.test"]),
     ];
     for (listener, written, expected) in cases {
         let written: Vec<_> = written.iter().map(|host| (*host).to_owned()).collect();
