@@ -278,7 +278,7 @@ fn routes(reached: &Reached, inside: &Inside<'_>, contents: &mut Contents) -> Ro
         .filter(|_| inside.linked.auto_host_rewrite)
     {
         match HeaderValue::from_str(host) {
-            Ok(host) => action.request_headers.set.push((HOST, host)),
+            Ok(host) => action.request_headers.set.push((HOST, host.into())),
             Err(_) => contents.reject(
                 format!("service {}", inside.linked.service.name),
                 format!("`{host}` cannot stand in a Host header"),

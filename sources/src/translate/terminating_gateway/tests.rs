@@ -7,7 +7,7 @@ use consul::agent::AgentSelf;
 use meridian_model::cluster::TlsTransport;
 use meridian_model::policy::LoadBalancing;
 use meridian_model::sni::SniName;
-use meridian_model::{Cluster, Service, Transport};
+use meridian_model::{Cluster, HeaderText, Service, Transport};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -199,7 +199,10 @@ fn host(contents: &Contents) -> Option<String> {
     let action = &http(contents).routes.hosts[0].routes[0].action.clone();
     let set = &action.request_headers.set;
     let host = set.iter().find(|(name, _)| name == HOST);
-    host.map(|(_, value)| value.to_str().unwrap().to_owned())
+    host.map(|(_, text)| match text {
+        HeaderText::Fixed(value) => value.to_str().unwrap().to_owned(),
+        HeaderText::Composed(parts) => panic!("{parts:?}"),
+    })
 }
 
 fn addresses(cluster: &Cluster) -> Vec<String> {
