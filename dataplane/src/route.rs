@@ -15,7 +15,7 @@ mod router;
 mod trie;
 
 pub use conditions::{RequestFacts, conditions_hold};
-pub(crate) use conditions::{escaped_byte, query_value};
+pub(crate) use conditions::{escaped_byte, path_holds, query_value};
 pub use hosts::host_of_authority;
 pub use redirect::{Origin, redirect_location};
 pub use rewrite::{MatchedPath, RewriteError, rewrite_path};

@@ -1,5 +1,6 @@
 //! Listeners: where traffic enters, under which protection, and what for.
 
+use crate::rate::RateLimit;
 use crate::sni::SniService;
 use crate::{Authorization, ClusterName, IdentityName, ListenerName, RouteTable};
 use std::net::SocketAddr;
@@ -148,6 +149,15 @@ pub struct HttpService {
     pub trust: ClientTrust,
     /// How the path is brought into its normal form before anything matches on it.
     pub normalization: PathNormalization,
+    /// What else is asked of each request.
+    pub filters: HttpFilters,
+}
+
+/// What is asked of a request beside routes and intentions.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HttpFilters {
+    /// Limits on their rate; each one must let a request pass.
+    pub rates: Vec<RateLimit>,
 }
 
 /// Settings of a TCP listener.

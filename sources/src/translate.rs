@@ -4,10 +4,12 @@
 //! rules about who may call become stricter when they are not understood, never laxer.
 
 pub(crate) mod api;
+pub(crate) mod central;
 pub(crate) mod certificate;
 pub(crate) mod edge;
 pub(crate) mod endpoint;
 pub(crate) mod expose;
+pub(crate) mod extension;
 pub(crate) mod foreign;
 pub(crate) mod identity;
 pub(crate) mod inbound;

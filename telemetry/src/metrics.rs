@@ -35,7 +35,9 @@ pub use scope::{MAX_SERIES, RETAIN_UNUSED};
 pub use server::{RouteLabels, RouteMetrics};
 pub use snapshot::{IdentityMetrics, SnapshotMetrics};
 pub use source::{SourceMetrics, WatchMetrics};
-pub use words::{Direction, Layer, RejectReason, RetryReason, TlsResult, TryError, Verdict, Word};
+pub use words::{
+    Direction, Layer, OverRate, RejectReason, RetryReason, TlsResult, TryError, Verdict, Word,
+};
 
 use std::any::Any;
 use std::sync::Arc;

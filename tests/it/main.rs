@@ -28,6 +28,9 @@ mod intentions;
 /// Tokens that intentions ask for, and the keys behind them.
 mod jwt;
 
+/// How many requests an instance takes.
+mod rate_limits;
+
 /// A sidecar follows its registration.
 mod registration;
 

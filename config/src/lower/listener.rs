@@ -160,6 +160,7 @@ fn service(written: &Written, table: Table) -> Service {
             client_certificate: ClientCertificateHeader::Sanitize,
             trust: ClientTrust::Edge,
             normalization: PathNormalization::EDGE,
+            filters: Default::default(),
         })),
     }
 }

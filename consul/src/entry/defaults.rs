@@ -36,6 +36,9 @@ pub struct ProxyDefaults {
     pub expose: Expose,
     /// Access logs, as written.
     pub access_logs: Value,
+    /// Envoy extensions, as written.
+    #[serde(deserialize_with = "nullable")]
+    pub envoy_extensions: Vec<Value>,
     /// Metadata.
     #[serde(deserialize_with = "nullable")]
     pub meta: BTreeMap<String, String>,
@@ -86,6 +89,9 @@ pub struct ServiceDefaults {
     /// How much the service takes (Enterprise).
     #[serde(deserialize_with = "nullable")]
     pub rate_limits: RateLimits,
+    /// Envoy extensions, as written.
+    #[serde(deserialize_with = "nullable")]
+    pub envoy_extensions: Vec<Value>,
     /// Metadata.
     #[serde(deserialize_with = "nullable")]
     pub meta: BTreeMap<String, String>,

@@ -196,6 +196,7 @@ pub(crate) fn http(name: &str) -> Listener {
             client_certificate: ClientCertificateHeader::Sanitize,
             trust: ClientTrust::Edge,
             normalization: PathNormalization::EDGE,
+            filters: Default::default(),
         })),
         limits: ConnectionLimits::default(),
         deadlines: ConnectionDeadlines::default(),

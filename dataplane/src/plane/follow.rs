@@ -172,6 +172,7 @@ impl Follower {
             clusters: &mut self.clusters,
             identities: &snapshot.identities,
             metrics: &self.metrics,
+            before: last.as_ref().map(|last| &last.app),
         };
         Some(Ready {
             listener: Arc::clone(listener),

@@ -216,6 +216,14 @@ fn authorize_and_route(
             return Admission::Refuse(Failure::Denied.into());
         }
     }
+    if app.is_over_rate(facts.path) {
+        return Admission::Refuse(Refusal {
+            failure: Failure::RateLimited,
+            // What Envoy's gRPC clients read.
+            detail: Some("local_rate_limited".to_owned()),
+            allow: None,
+        });
+    }
     let Some(found) = app.router.find(&facts) else {
         return Admission::Refuse(unrouted(app, &facts));
     };

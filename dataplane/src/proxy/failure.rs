@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     MethodRefused,
     /// Intentions say no.
     Denied,
+    /// There are more requests than the listener takes.
+    RateLimited,
     /// No route matches.
     NoRoute,
     /// A route matches but for the method.
@@ -79,6 +81,7 @@ impl Failure {
             Self::MethodRefused | Self::MethodNotAllowed => 405,
             Self::SlowRequest => 408,
             Self::BadExpectation => 417,
+            Self::RateLimited => 429,
             Self::TooManyHeaders => 431,
             Self::ClientGone => 499,
             Self::Unroutable(status) => status,
@@ -105,6 +108,7 @@ impl Failure {
             Self::BadExpectation => "bad_expectation",
             Self::MethodRefused => "method_refused",
             Self::Denied => "denied",
+            Self::RateLimited => "rate_limited",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Unroutable(_) => "unroutable",
@@ -135,6 +139,7 @@ impl Failure {
             Self::BadExpectation => "this expectation cannot be met",
             Self::MethodRefused => "this method is not proxied",
             Self::Denied | Self::Revoked => "access denied",
+            Self::RateLimited => "too many requests",
             Self::NoRoute => "no route matches",
             Self::MethodNotAllowed => "this route does not take that method",
             Self::Unroutable(_) => "the route's configuration cannot be honoured",
@@ -159,6 +164,7 @@ impl Failure {
     pub(crate) fn as_envoy(self) -> Option<(u16, &'static str)> {
         Some(match self {
             Self::Denied | Self::Revoked => (403, "RBAC: access denied"),
+            Self::RateLimited => (429, "local_rate_limited"),
             Self::NoRoute | Self::MethodNotAllowed => (404, ""),
             Self::NoHealthyUpstream => (503, "no healthy upstream"),
             Self::Timeout | Self::TryTimeout => (504, "upstream request timeout"),
@@ -188,7 +194,8 @@ impl Failure {
             Self::Timeout | Self::IdleTimeout | Self::TryTimeout => 4,
             Self::Denied | Self::Revoked => 7,
             Self::NoRoute | Self::MethodNotAllowed | Self::Unroutable(_) => 12,
-            Self::Overflow
+            Self::RateLimited
+            | Self::Overflow
             | Self::NoHealthyUpstream
             | Self::ConnectFailed
             | Self::ConnectTimeout

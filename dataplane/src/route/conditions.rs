@@ -56,7 +56,8 @@ fn method_holds(accepted: &[Method], method: &Method) -> bool {
     accepted.is_empty() || accepted.contains(method)
 }
 
-fn path_holds(condition: &PathMatch, path: &str) -> bool {
+/// Whether a normalized path, without the query, fulfils a condition.
+pub(crate) fn path_holds(condition: &PathMatch, path: &str) -> bool {
     match condition {
         PathMatch::Any => true,
         PathMatch::Exact(wanted) => path == wanted,

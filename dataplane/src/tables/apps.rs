@@ -2,18 +2,22 @@
 
 use super::clusters::{ClusterHandle, Clusters};
 use crate::jwt::Providers;
+use crate::resilience::{Limiter, Rate};
 use crate::route::Router;
 use crate::sni::SniMap;
 use meridian_model::listener::{HttpService, TcpService};
 use meridian_model::route::{Destination, WeightedCluster};
 use meridian_model::sni::{SniAction, SniService, TerminatedService};
 use meridian_model::{
-    ClusterName, Direction, Identity, IdentityName, Listener, RouteAction, RouteName, Security,
-    Service, SpiffeId,
+    ClusterName, Direction, Identity, IdentityName, Listener, RateLimit, RouteAction, RouteName,
+    Security, Service, SpiffeId,
 };
-use meridian_telemetry::metrics::{self, ListenerMetrics, Metrics, RouteLabels, RouteMetrics};
+use meridian_telemetry::metrics::{
+    self, ListenerMetrics, Metrics, OverRate, RouteLabels, RouteMetrics,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a listener's connections are served with.
 #[derive(Clone)]
@@ -67,12 +71,34 @@ pub(crate) struct HttpApp {
     pub(crate) router: Router<Action>,
     /// Whose tokens the rules ask for; `None` where they ask for none.
     pub(crate) jwt: Option<Providers>,
+    /// Limits on the rate of requests.
+    pub(crate) limiters: Vec<Arc<Limiter>>,
     /// Our own identity, where the listener presents one.
     pub(crate) own: Option<SpiffeId>,
     /// What requests without a route count as.
     pub(crate) unrouted: RouteTelemetry,
     /// The listener's counters.
     pub(crate) metrics: Arc<ListenerMetrics>,
+}
+
+impl HttpApp {
+    /// Whether a request to this path is one too many. Every limit counts a request that the
+    /// ones before let pass.
+    pub(crate) fn is_over_rate(&self, path: &str) -> bool {
+        if self.limiters.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        self.limiters.iter().any(|limiter| {
+            let rate = limiter.admit(path, now, || fastrand::u8(..100));
+            match rate {
+                Rate::Below => {}
+                Rate::Spared => self.metrics.over_rate(OverRate::Spared),
+                Rate::Refused => self.metrics.over_rate(OverRate::Refused),
+            }
+            rate == Rate::Refused
+        })
+    }
 }
 
 /// A TCP listener's tables.
@@ -133,6 +159,8 @@ pub(crate) struct AppBuilder<'a> {
     pub(crate) clusters: &'a mut Clusters,
     pub(crate) identities: &'a BTreeMap<IdentityName, Arc<Identity>>,
     pub(crate) metrics: &'a Metrics,
+    /// What the listener was served with so far.
+    pub(crate) before: Option<&'a App>,
 }
 
 /// Value of the labels `route` and `cluster` where there is none.
@@ -201,12 +229,29 @@ impl AppBuilder<'_> {
             service: Arc::clone(service),
             router,
             jwt: rules.and_then(|rules| Providers::prepare(&rules.providers)),
+            limiters: self.limiters(&service.filters.rates),
             own: identity
                 .and_then(|name| self.identities.get(name))
                 .map(|identity| identity.spiffe.clone()),
             unrouted: self.telemetry(listener, NONE.into(), None),
             metrics: self.metrics.listener(listener.name.as_str()),
         }
+    }
+
+    /// A limit that stays as it was keeps what was taken of it.
+    fn limiters(&self, rates: &[RateLimit]) -> Vec<Arc<Limiter>> {
+        let mut before = match self.before {
+            Some(App::Http(before)) => before.limiters.clone(),
+            _ => Vec::new(),
+        };
+        let limiter = |rate: &RateLimit| {
+            let same = before.iter().position(|limiter| limiter.model() == rate);
+            match same {
+                Some(place) => before.swap_remove(place),
+                None => Arc::new(Limiter::new(rate.clone(), Instant::now())),
+            }
+        };
+        rates.iter().map(limiter).collect()
     }
 
     fn tcp(&mut self, listener: &Listener, service: &Arc<TcpService>) -> TcpApp {

@@ -24,6 +24,7 @@ mod http2;
 mod limits;
 mod listeners;
 mod mesh;
+mod rates;
 mod resilience;
 mod revocation;
 mod rotation;

@@ -124,6 +124,7 @@ pub(crate) fn http(name: &str, routes: RouteTable) -> Listener {
         client_certificate: ClientCertificateHeader::Sanitize,
         trust: ClientTrust::Mesh,
         normalization: PathNormalization::NONE,
+        filters: Default::default(),
     };
     listener(
         name,
@@ -141,6 +142,7 @@ pub(crate) fn edge(name: &str, routes: RouteTable) -> Listener {
         client_certificate: ClientCertificateHeader::Sanitize,
         trust: ClientTrust::Edge,
         normalization: PathNormalization::EDGE,
+        filters: Default::default(),
     };
     listener(
         name,
@@ -158,6 +160,7 @@ pub(crate) fn inbound(name: &str, identity: &str, rules: Authorization) -> Liste
         client_certificate: ClientCertificateHeader::AppendForward,
         trust: ClientTrust::Mesh,
         normalization: PathNormalization::MESH_INBOUND,
+        filters: Default::default(),
     };
     let service = Service::Http(Arc::new(service));
     listener(name, Direction::Inbound, mesh_security(identity), service)

@@ -27,6 +27,7 @@ pub(crate) fn http(routes: RouteTable) -> Service {
         client_certificate: ClientCertificateHeader::Sanitize,
         trust: ClientTrust::ConsulEdge,
         normalization: PathNormalization::NONE,
+        filters: Default::default(),
     }))
 }
 

@@ -77,6 +77,7 @@ pub(crate) fn exposed(
                 trust: ClientTrust::Mesh,
                 // A path that only looks like another is not the exposed one.
                 normalization: PathNormalization::MESH_INBOUND,
+                filters: Default::default(),
             })),
             limits: Default::default(),
             deadlines: Default::default(),

@@ -17,9 +17,8 @@ pub(crate) fn escapes(resource: &str, config: &Map<String, Value>) -> Vec<Reject
         .collect()
 }
 
-/// Names what a proxy asks for that is not served. An error names an extension that the operator
-/// requires: the proxy must not serve without it.
-pub(crate) fn unserved(resource: &str, proxy: &Proxy) -> Result<Vec<Rejection>, String> {
+/// Names what a proxy asks for that is not served.
+pub(crate) fn unserved(resource: &str, proxy: &Proxy) -> Vec<Rejection> {
     let mut rejected = escapes(resource, &proxy.config);
     let mut refuse = |reason: String| {
         rejected.push(Rejection {
@@ -27,13 +26,6 @@ pub(crate) fn unserved(resource: &str, proxy: &Proxy) -> Result<Vec<Rejection>, 
             reason,
         });
     };
-    for extension in &proxy.envoy_extensions {
-        let name = extension["Name"].as_str().unwrap_or("without a name");
-        if extension["Required"] == Value::Bool(true) {
-            return Err(format!("the required extension `{name}` is not served"));
-        }
-        refuse(format!("the extension `{name}` is not served"));
-    }
     if proxy.mutual_tls_mode == "permissive" {
         refuse("MutualTLSMode `permissive` is not served: connections need a certificate".into());
     }
@@ -43,7 +35,7 @@ pub(crate) fn unserved(resource: &str, proxy: &Proxy) -> Result<Vec<Rejection>, 
     if proxy.access_logs["Enabled"] == Value::Bool(true) {
         refuse("AccessLogs is not honoured: the access log is set at the program".into());
     }
-    Ok(rejected)
+    rejected
 }
 
 fn is_unset(value: &Value) -> bool {
@@ -55,7 +47,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(proxy: Value) -> Result<Vec<Rejection>, String> {
+    fn read(proxy: Value) -> Vec<Rejection> {
         unserved("proxy web", &serde_json::from_value(proxy).unwrap())
     }
 
@@ -65,8 +57,7 @@ mod tests {
             json!({"Config": {"protocol": "http", "envoy_cluster_json": "{}",
             "envoy_listener_json": "", "envoy_tracing_json": null,
             "envoy_prometheus_bind_addr": "0.0.0.0:9102"}}),
-        )
-        .unwrap();
+        );
         let reasons: Vec<_> = rejected.iter().map(|one| one.reason.as_str()).collect();
         assert_eq!(reasons.len(), 2, "{reasons:?}");
         assert!(reasons[0].contains("`envoy_cluster_json`"));
@@ -74,19 +65,11 @@ mod tests {
     }
 
     #[test]
-    fn a_required_extension_stops_the_proxy_and_another_is_named() {
-        let optional = json!({"EnvoyExtensions": [{"Name": "builtin/lua"}]});
-        assert!(read(optional).unwrap()[0].reason.contains("`builtin/lua`"));
-        let required = json!({"EnvoyExtensions": [{"Name": "builtin/lua", "Required": true}]});
-        assert!(read(required).unwrap_err().contains("`builtin/lua`"));
-    }
-
-    #[test]
     fn unserved_modes_are_named() {
         let rejected = read(json!({"Mode": "transparent", "MutualTLSMode": "permissive",
             "AccessLogs": {"Enabled": true}}));
-        assert_eq!(rejected.unwrap().len(), 3);
+        assert_eq!(rejected.len(), 3);
         let plain = json!({"Mode": "direct", "MutualTLSMode": "strict"});
-        assert_eq!(read(plain), Ok(Vec::new()));
+        assert_eq!(read(plain), Vec::new());
     }
 }

@@ -1,6 +1,7 @@
 //! The inbound side of a sidecar: its public listener, and the application behind it.
 
 use super::expose::exposed;
+use super::extension::Extensions;
 use super::foreign;
 use super::mesh::MeshRules;
 use super::opaque::Opaque;
@@ -81,9 +82,10 @@ pub(crate) fn inbound(
     identity: &IdentityName,
     authorization: Authorization,
     mesh: &MeshRules,
+    extensions: Extensions,
 ) -> Result<Contents, String> {
     let resource = format!("proxy {}", registration.id);
-    let unserved = foreign::unserved(&resource, proxy)?;
+    let unserved = foreign::unserved(&resource, proxy);
     let mut config = Opaque::new(&resource, &proxy.config);
     let protocol = Protocol::parse(config.text("protocol").as_deref());
     let address = bind(registration, &mut config)?;
@@ -121,11 +123,13 @@ pub(crate) fn inbound(
             },
             trust: ClientTrust::Mesh,
             normalization: mesh.normalization,
+            filters: extensions.inbound,
         })),
     };
     let mut contents = exposed(proxy, address.ip(), application_ip(proxy)?, timeouts);
     contents.rejected.extend(config.rejected);
     contents.rejected.extend(unserved);
+    contents.rejected.extend(extensions.rejected);
     contents.listener(Listener {
         name: ListenerName::from(LISTENER),
         bind: Bind::Tcp(address),
@@ -261,6 +265,7 @@ mod tests {
             &"web".into(),
             rules,
             &MeshRules::default(),
+            Extensions::default(),
         )
     }
 

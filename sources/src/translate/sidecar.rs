@@ -1,5 +1,6 @@
 //! A whole sidecar: what it wants to know, and what it makes of it.
 
+use super::central::{self, Obstacle};
 use super::expose;
 use super::identity;
 use super::inbound::{self, inbound};
@@ -51,6 +52,7 @@ impl Sidecar {
         wanted.insert(Topic::Leaf(service.clone()));
         wanted.insert(Topic::Intentions(service.clone()));
         wanted.insert(Topic::Mesh);
+        wanted.extend(central::wanted(service));
         if let Some(intentions) = knowledge.intentions(service) {
             wanted.extend(jwt::wanted(intentions, knowledge));
         }
@@ -88,7 +90,16 @@ impl Sidecar {
 
         let (rules, rejected) = authorization(intentions, trust_domain, default, &providers);
         contents.rejected.extend(rejected);
-        match inbound(registration, proxy, &identity.name, rules, &mesh) {
+        let extensions = match central::extensions(registration, proxy, knowledge) {
+            Ok(extensions) => Ok(extensions),
+            Err(Obstacle::Refused(reason)) => Err(reason),
+            Err(Obstacle::Waiting) => return None,
+        };
+        let inbound = extensions.and_then(|extensions| {
+            let identity = &identity.name;
+            inbound(registration, proxy, identity, rules, &mesh, extensions)
+        });
+        match inbound {
             Ok(inbound) => contents.absorb(inbound),
             Err(reason) => {
                 contents.reject(format!("proxy {}", registration.id), reason);

@@ -250,6 +250,7 @@ impl Protocol {
             },
             trust: ClientTrust::Mesh,
             normalization: normalization(inside),
+            filters: Default::default(),
         }))
     }
 }

@@ -111,6 +111,7 @@ impl Upstream {
                 client_certificate: ClientCertificateHeader::Sanitize,
                 trust: ClientTrust::Mesh,
                 normalization: PathNormalization::NONE,
+                filters: Default::default(),
             })),
         };
         let mut contents = Contents {

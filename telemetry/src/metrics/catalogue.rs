@@ -75,6 +75,9 @@ catalogue! {
     SERVER_REJECTED: Counter "meridian_http_server_rejected_requests_total"
         ["listener", "reason"]
         "Requests that were refused before they were routed.";
+    SERVER_OVER_RATE: Counter "meridian_http_server_over_rate_requests_total"
+        ["listener", "outcome"]
+        "Requests above a rate limit, by whether they were refused.";
 
     CLIENT_REQUESTS: Counter "meridian_http_client_requests_total"
         ["cluster", "http_response_status_code"]

@@ -8,7 +8,7 @@ use super::Open;
 use super::family::Families;
 use super::scope::Handle;
 use super::word_counters::WordCounters;
-use super::words::{Layer, RejectReason, TlsResult, Verdict, Word};
+use super::words::{Layer, OverRate, RejectReason, TlsResult, Verdict, Word};
 
 /// The handles of a listener.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct ListenerMetrics {
     received: IntCounter,
     sent: IntCounter,
     rejected: WordCounters<RejectReason>,
+    over_rate: WordCounters<OverRate>,
     handshakes: WordCounters<TlsResult>,
     connection_verdicts: WordCounters<Verdict>,
     request_verdicts: WordCounters<Verdict>,
@@ -49,6 +50,7 @@ impl ListenerMetrics {
             received: families.tcp_received.with_label_values(&alone),
             sent: families.tcp_sent.with_label_values(&alone),
             rejected: WordCounters::new(&families.server_rejected, &alone),
+            over_rate: WordCounters::new(&families.server_over_rate, &alone),
             handshakes: WordCounters::new(&families.tls_handshakes, &handshake_labels),
             connection_verdicts: verdicts(Layer::L4),
             request_verdicts: verdicts(Layer::L7),
@@ -90,6 +92,11 @@ impl ListenerMetrics {
         self.rejected.inc(reason);
     }
 
+    /// Counts a request above a rate limit.
+    pub fn over_rate(&self, outcome: OverRate) {
+        self.over_rate.inc(outcome);
+    }
+
     /// Counts a TLS handshake with a client.
     pub fn handshake(&self, result: TlsResult) {
         self.handshakes.inc(result);
@@ -108,6 +115,7 @@ impl Handle for ListenerMetrics {
     fn forget(&self) {
         let alone: [&str; 1] = [&self.listener];
         self.rejected.forget();
+        self.over_rate.forget();
         self.handshakes.forget();
         self.connection_verdicts.forget();
         self.request_verdicts.forget();

@@ -34,6 +34,7 @@ fn exercise(metrics: &Metrics) -> Vec<Open> {
     listener.received(5);
     listener.sent(7);
     listener.rejected(RejectReason::BadRequest);
+    listener.over_rate(OverRate::Refused);
     listener.handshake(TlsResult::Expired);
     listener.verdict(Layer::L4, Verdict::Deny);
     metrics

@@ -98,6 +98,16 @@ words! {
 }
 
 words! {
+    /// What was done about a request above a rate limit.
+    OverRate {
+        /// It was refused.
+        Refused => "refused",
+        /// It went on, because the limit is not enforced on it.
+        Spared => "spared",
+    }
+}
+
+words! {
     /// Why a request was refused before it was routed.
     RejectReason {
         /// Malformed, ambiguous in its framing, or without a valid host.
@@ -178,6 +188,7 @@ mod tests {
         stands_in_order::<TlsResult>();
         stands_in_order::<Layer>();
         stands_in_order::<Verdict>();
+        stands_in_order::<OverRate>();
         stands_in_order::<RejectReason>();
         stands_in_order::<RetryReason>();
         stands_in_order::<TryError>();

@@ -1,5 +1,7 @@
 //! A service instance as the agent learns it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 /// A service instance on 127.0.0.1, its sidecar, and the upstreams of that.
@@ -15,6 +17,8 @@ pub struct Service {
     pub upstreams: Vec<Upstream>,
     /// The sidecar's opaque `Proxy.Config`.
     pub proxy_config: Value,
+    /// Metadata of the instance, which its sidecar inherits.
+    pub meta: BTreeMap<String, String>,
 }
 
 /// One upstream, bound on 127.0.0.1.
@@ -35,6 +39,7 @@ impl Service {
             sidecar_port: None,
             upstreams: Vec::new(),
             proxy_config: json!({}),
+            meta: BTreeMap::new(),
         }
     }
 
@@ -53,6 +58,13 @@ impl Service {
         self
     }
 
+    /// Adds metadata.
+    #[must_use]
+    pub fn meta(mut self, key: &str, value: &str) -> Self {
+        self.meta.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
     /// Every port that the sidecar opens.
     pub fn sidecar_ports(&self) -> Vec<u16> {
         let upstreams = self.upstreams.iter().map(|upstream| upstream.port);
@@ -61,7 +73,8 @@ impl Service {
 
     /// The body of `PUT /v1/agent/service/register`.
     pub(super) fn definition(&self) -> Value {
-        let mut body = json!({"Name": self.name, "Port": self.port, "Address": "127.0.0.1"});
+        let mut body = json!({"Name": self.name, "Port": self.port, "Address": "127.0.0.1",
+            "Meta": self.meta});
         if let Some(port) = self.sidecar_port {
             body["Connect"] = json!({"SidecarService": self.sidecar_definition(port)});
         }

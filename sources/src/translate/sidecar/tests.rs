@@ -64,6 +64,7 @@ impl World {
                 Topic::Intentions(_) => Fact::Intentions(Arc::default()),
                 Topic::Agent => Fact::Agent(Arc::new(agent.clone())),
                 Topic::Mesh => Fact::Mesh(Arc::default()),
+                Topic::Entry(..) => Fact::Entry(Arc::default()),
                 Topic::Chain(query) => Fact::Chain(Arc::new(chain(&query.service))),
                 Topic::Instances(_) => Fact::Instances(Arc::default()),
                 other => panic!("no sidecar here wants {other:?}"),
