@@ -33,7 +33,7 @@ pub async fn connect(
     address: SocketAddr,
     identity: Option<Identity>,
 ) -> Result<TlsStream<TcpStream>, Error> {
-    connect_as(address, "mesh.invalid", identity).await
+    connect_as(address, "mesh.invalid", identity, ring::default_provider()).await
 }
 
 /// Connects to whatever speaks TLS, and asks for a host by name.
@@ -41,15 +41,20 @@ pub async fn connect(
 /// # Errors
 /// What the handshake failed with.
 pub async fn connect_to(address: SocketAddr, host: &str) -> Result<TlsStream<TcpStream>, Error> {
-    connect_as(address, host, None).await
+    connect_as(address, host, None, ring::default_provider()).await
 }
 
-async fn connect_as(
+/// Connects with what `provider` offers only: its suites, and the versions that they leave.
+///
+/// # Errors
+/// As those of [`connect`].
+pub async fn connect_as(
     address: SocketAddr,
     host: &str,
     identity: Option<Identity>,
+    provider: CryptoProvider,
 ) -> Result<TlsStream<TcpStream>, Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Credulous(ring::default_provider())));
