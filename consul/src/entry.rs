@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use defaults::{
-    InstanceLimits, Limits, PassiveHealthCheck, ProxyDefaults, RateLimits, RouteLimit,
+    Destination, InstanceLimits, Limits, PassiveHealthCheck, ProxyDefaults, RateLimits, RouteLimit,
     ServiceDefaults, UpstreamConfig, UpstreamSettings,
 };
 pub use gateway::{

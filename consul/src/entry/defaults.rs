@@ -86,6 +86,9 @@ pub struct ServiceDefaults {
     /// How the service calls others.
     #[serde(deserialize_with = "nullable")]
     pub upstream_config: UpstreamConfig,
+    /// Where a service lies that is in no catalog.
+    #[serde(deserialize_with = "nullable")]
+    pub destination: Option<Destination>,
     /// How much the service takes (Enterprise).
     #[serde(deserialize_with = "nullable")]
     pub rate_limits: RateLimits,
@@ -101,6 +104,17 @@ pub struct ServiceDefaults {
 
 impl Entry for ServiceDefaults {
     const KIND: &'static str = "service-defaults";
+}
+
+/// Where a service lies that is in no catalog.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Destination {
+    /// Host names or addresses.
+    #[serde(deserialize_with = "nullable")]
+    pub addresses: Vec<String>,
+    /// Port of all of them.
+    pub port: u16,
 }
 
 /// How a service calls others.

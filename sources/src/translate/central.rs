@@ -1,4 +1,4 @@
-//! Central configuration that a sidecar reads for itself: the agent merges `proxy-defaults` and
+//! Central configuration that a proxy reads for itself: the agent merges `proxy-defaults` and
 //! `service-defaults` into the registration that it shows, but leaves extensions out.
 
 use super::extension::{self, Extensions};
@@ -6,6 +6,7 @@ use crate::knowledge::{Knowledge, NoEntry, Topic};
 use consul::agent::{AgentService, Proxy};
 use consul::entry::{Entry, ProxyDefaults, ServiceDefaults};
 use meridian_model::Rejection;
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Name of the only `proxy-defaults` entry.
@@ -21,7 +22,7 @@ pub(crate) enum Obstacle {
     Refused(String),
 }
 
-/// Entries to be followed for a sidecar of `service`.
+/// Entries to be followed for a sidecar of `service`, or a gateway that stands in for it.
 pub(crate) fn wanted(service: &str) -> BTreeSet<Topic> {
     BTreeSet::from([
         Topic::Entry(ProxyDefaults::KIND, GLOBAL.to_owned()),
@@ -57,6 +58,26 @@ pub(crate) fn extensions(
     Ok(all)
 }
 
+/// What a terminating gateway does not honour of the extensions that a service asks it for.
+pub(crate) fn unserved(service: &str, knowledge: &Knowledge) -> Result<Vec<Rejection>, Obstacle> {
+    let everyone: ProxyDefaults = entry(knowledge, GLOBAL)?;
+    let own: ServiceDefaults = entry(knowledge, service)?;
+    let mut written = [everyone.envoy_extensions, own.envoy_extensions].concat();
+    written.retain(is_for_terminating_gateways);
+    let resource = format!("service {service}");
+    let all = extension::extensions(&resource, &written).map_err(Obstacle::Refused)?;
+    Ok(all.rejected)
+}
+
+/// Extensions say which kind of proxy they are for, and mean sidecars where they don't; but one
+/// has no use anywhere else.
+fn is_for_terminating_gateways(extension: &Value) -> bool {
+    match extension["Arguments"]["ProxyType"].as_str() {
+        Some(kind) => kind == "terminating-gateway",
+        None => extension["Name"] == "builtin/aws/lambda",
+    }
+}
+
 /// The entry; where there is none, one that says nothing.
 fn entry<E: Entry + Default>(knowledge: &Knowledge, name: &str) -> Result<E, Obstacle> {
     match knowledge.entry(name) {
@@ -75,7 +96,7 @@ mod tests {
     use super::*;
     use crate::knowledge::{Fact, News};
     use meridian_model::RateLimit;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use std::sync::Arc;
     use std::time::SystemTime;
 

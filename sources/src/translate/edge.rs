@@ -13,7 +13,7 @@ use meridian_model::listener::{
 use meridian_model::policy::{CircuitLimits, OutlierPolicy};
 use meridian_model::{
     Bind, ClusterName, Direction, Identity, Listener, ListenerName, RouteTable, Security, Service,
-    Snapshot, TlsTerms,
+    Snapshot,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,7 +55,6 @@ pub(crate) fn listener(
         service,
         limits: Default::default(),
         deadlines: Default::default(),
-        callers: Default::default(),
     }
 }
 
@@ -165,7 +164,6 @@ pub(crate) fn setting<'a>(
             .map_or("", |own| own.datacenter.as_str()),
         limits,
         outlier: Some(OutlierPolicy::default()),
-        terms: TlsTerms::default(),
     }
 }
 
@@ -176,7 +174,6 @@ pub(crate) fn unchanged(previous: &Snapshot) -> Contents {
         clusters: previous.clusters.clone(),
         identities: previous.identities.clone(),
         rejected: Vec::new(),
-        scrape: previous.scrape,
     }
 }
 

@@ -66,8 +66,7 @@ impl<'a> Opaque<'a> {
         }
     }
 
-    /// Notes that a setting has the wrong form.
-    pub(crate) fn refuse<T>(&mut self, key: &str, value: &Value, expected: &str) -> Option<T> {
+    fn refuse<T>(&mut self, key: &str, value: &Value, expected: &str) -> Option<T> {
         self.rejected.push(Rejection {
             resource: self.resource.to_owned(),
             reason: format!("`{key}` is {value}, expected {expected}; its default is used"),

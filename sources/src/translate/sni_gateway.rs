@@ -36,7 +36,6 @@ pub(crate) fn listeners(
         service: Service::BySni(Arc::clone(&service)),
         limits: Default::default(),
         deadlines: Default::default(),
-        callers: Default::default(),
     })
 }
 

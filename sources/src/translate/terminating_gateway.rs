@@ -1,10 +1,12 @@
 //! A terminating gateway: for each service outside of the mesh that it is linked to, it stands in
-//! as that service would, with the service's own leaf and intentions, and calls the real one.
+//! as that service would, with the service's own leaf and intentions, and calls the real one:
+//! its instances in the catalog, or the addresses that its `service-defaults` name.
 
 mod outside;
 mod tls;
 
 use self::outside::{Outside, Reached};
+use super::central::{self, Obstacle};
 use super::identity;
 use super::inbound::{TCP_IDLE, everything};
 use super::intention::authorization;
@@ -18,7 +20,7 @@ use crate::knowledge::{ChainQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
 use consul::catalog::GatewayService;
-use consul::entry::ServiceResolver;
+use consul::entry::{Destination, ServiceDefaults, ServiceResolver};
 use http::HeaderValue;
 use http::header::HOST;
 use meridian_model::listener::{
@@ -62,8 +64,18 @@ impl Role for TerminatingGateway {
             if let Some(intentions) = knowledge.intentions(service) {
                 wanted.extend(jwt::wanted(intentions, knowledge));
             }
-            let resolver = resolver(knowledge, service);
-            wanted.extend(outside::wanted(linked, resolver, knowledge));
+            wanted.extend(central::wanted(service));
+            if is_destination(linked) {
+                let destination = destination(knowledge, service);
+                wanted.extend(
+                    destination
+                        .iter()
+                        .flat_map(|found| outside::wanted_of(linked, found)),
+                );
+            } else {
+                let resolver = resolver(knowledge, service);
+                wanted.extend(outside::wanted(linked, resolver, knowledge));
+            }
         }
         wanted
     }
@@ -119,6 +131,12 @@ enum Missing {
     Failed(String),
 }
 
+impl From<outside::Waiting> for Missing {
+    fn from(_: outside::Waiting) -> Self {
+        Self::Waiting
+    }
+}
+
 impl Sight<'_> {
     /// The chains of a service and its subsets; their clusters go into `contents`.
     fn linked(
@@ -145,7 +163,8 @@ impl Sight<'_> {
                 return Err(Missing::Failed(reason));
             }
         };
-        let resolver = resolver(self.knowledge, service);
+        self.extensions(service, contents)?;
+        let resolver = resolver(self.knowledge, service).filter(|_| !is_destination(linked));
         let outside = Outside {
             knowledge: self.knowledge,
             previous: self.previous,
@@ -154,28 +173,48 @@ impl Sight<'_> {
             protocol: protocol.0,
             connect_timeout: self.connect_timeout,
         };
+        let inside = Inside {
+            linked,
+            resolver,
+            rules: &rules,
+            mesh: &self.mesh,
+        };
+        let chain = |names, reached: &Reached, contents: &mut Contents| SniChain {
+            names,
+            action: SniAction::Terminate {
+                identity: IdentityName::from(service.as_str()),
+                alpn: protocol.alpn(),
+                service: protocol.service(reached, &inside, contents),
+            },
+        };
         let mut chains = Vec::new();
+        if is_destination(linked) {
+            let Destination { addresses, port } =
+                destination(self.knowledge, service).unwrap_or_default();
+            for address in &addresses {
+                let reached = outside.reach_address(address, port, contents)?;
+                let name = place::of_address(service, address, self.datacenter, self.trust_domain);
+                chains.push(chain(vec![name], &reached, contents));
+            }
+            return Ok(chains);
+        }
         for place in place::of_service(service, resolver) {
-            let reached = outside
-                .reach(&place, contents)
-                .map_err(|outside::Waiting| Missing::Waiting)?;
-            let inside = Inside {
-                linked,
-                resolver,
-                rules: &rules,
-                mesh: &self.mesh,
-            };
-            chains.push(SniChain {
-                names: place.names(self.datacenter, self.trust_domain),
-                action: SniAction::Terminate {
-                    identity: IdentityName::from(service.as_str()),
-                    alpn: protocol.alpn(),
-                    terms: self.mesh.incoming.clone(),
-                    service: protocol.service(&reached, &inside, contents),
-                },
-            });
+            let reached = outside.reach(&place, contents)?;
+            let names = place.names(self.datacenter, self.trust_domain);
+            chains.push(chain(names, &reached, contents));
         }
         Ok(chains)
+    }
+
+    /// Names the extensions that the service asks for. Without one that is required, it must not
+    /// be served.
+    fn extensions(&self, service: &str, contents: &mut Contents) -> Result<(), Missing> {
+        let unserved = central::unserved(service, self.knowledge).map_err(|no| match no {
+            Obstacle::Waiting => Missing::Waiting,
+            Obstacle::Refused(reason) => Missing::Failed(reason),
+        });
+        contents.rejected.extend(unserved?);
+        Ok(())
     }
 
     fn no(&self, what: &str, topic: &Topic) -> Missing {
@@ -288,6 +327,16 @@ fn routes(reached: &Reached, inside: &Inside<'_>, contents: &mut Contents) -> Ro
         }
     }
     everything(action)
+}
+
+/// Whether only its defaults know the service, which has no instances then.
+fn is_destination(linked: &GatewayService) -> bool {
+    linked.service_kind == "destination"
+}
+
+fn destination(knowledge: &Knowledge, service: &str) -> Option<Destination> {
+    let defaults = knowledge.entry::<ServiceDefaults>(service).ok()?;
+    defaults.destination
 }
 
 /// The chain says the protocol that Consul makes of all defaults.

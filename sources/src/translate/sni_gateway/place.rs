@@ -37,6 +37,20 @@ pub(crate) fn of_service(service: &str, resolver: Option<&ServiceResolver>) -> V
         .collect()
 }
 
+/// The name in handshakes of one address of a service that only its defaults know. Sidecars of
+/// transparent mode ask for it.
+pub(crate) fn of_address(
+    service: &str,
+    address: &str,
+    datacenter: &str,
+    trust_domain: &str,
+) -> SniName {
+    let address = address.replace([':', '.'], "-");
+    let name =
+        format!("destination.{address}.{service}.default.{datacenter}.internal.{trust_domain}");
+    SniName::Exact(name.to_ascii_lowercase())
+}
+
 impl Place {
     /// Its instances: sidecars and native ones, or the service's own.
     pub(crate) fn query(&self, mesh: bool) -> InstancesQuery {

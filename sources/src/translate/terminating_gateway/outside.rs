@@ -10,7 +10,7 @@ use crate::translate::endpoint::{View, endpoints, health_and_weight};
 use crate::translate::sni_gateway::place::{self, Place};
 use crate::translate::sni_gateway::plain_cluster;
 use consul::catalog::GatewayService;
-use consul::entry::ServiceResolver;
+use consul::entry::{Destination, ServiceResolver};
 use consul::health::ServiceEntry;
 use meridian_model::cluster::Target;
 use meridian_model::policy::OutlierPolicy;
@@ -62,34 +62,74 @@ pub(super) fn wanted(
         if let Known::Value(found) = knowledge.instances(&query)
             && let Some(named) = named(found, place.only_passing)
         {
-            wanted.push(Topic::Addresses(name(named)));
+            wanted.push(Topic::Addresses(Name::new(named.address(), REFRESH)));
         }
         wanted.push(Topic::Instances(query));
     }
     wanted
 }
 
+/// As [`wanted`], of a service that only its defaults know.
+pub(super) fn wanted_of(linked: &GatewayService, destination: &Destination) -> Vec<Topic> {
+    let named = destination.addresses.iter();
+    let named = named.filter(|address| address.parse::<IpAddr>().is_err());
+    let names = named.map(|host| Topic::Addresses(Name::new(host, REFRESH)));
+    tls::wanted(linked).chain(names).collect()
+}
+
 impl Outside<'_> {
-    /// Adds the place's cluster. One that waits for news keeps what it had.
+    /// Adds the place's cluster.
     pub(super) fn reach(&self, place: &Place, contents: &mut Contents) -> Result<Reached, Waiting> {
         let label = place.label();
-        let before = self.previous.clusters.get(label.as_str());
         let (found, host) = match self.knowledge.instances(&place.query(false)) {
             Known::Value(found) => {
                 let named = named(found, place.only_passing);
                 let host = named.map(|one| one.address().to_owned());
-                (self.found(found, named, place, contents), host)
+                (self.found(&label, found, named, place, contents), host)
             }
             Known::Waiting => (None, None),
             Known::Failed(reason) => {
-                contents.reject(resource(place), format!("its instances: {reason}"));
+                contents.reject(resource(&label), format!("its instances: {reason}"));
                 (Some(Arc::default()), None)
             }
         };
-        let transport = self.transport(place, before, contents);
+        self.add(&label, found, host, contents)
+    }
+
+    /// Adds the cluster of one address of a destination: callers choose among the addresses.
+    pub(super) fn reach_address(
+        &self,
+        address: &str,
+        port: u16,
+        contents: &mut Contents,
+    ) -> Result<Reached, Waiting> {
+        let label = format!("{}/{address}", self.linked.service.name);
+        let at = |ip: IpAddr| Endpoint {
+            address: EndpointAddress::Tcp(SocketAddr::new(ip, port)),
+            weight: 1,
+            health: Health::Healthy,
+            instance: address.into(),
+        };
+        let found = match address.parse::<IpAddr>() {
+            Ok(ip) => Some(Arc::from([at(ip)])),
+            Err(_) => self.resolved(&label, address, at, contents),
+        };
+        self.add(&label, found, None, contents)
+    }
+
+    /// Adds a cluster. One that waits for news keeps what it had.
+    fn add(
+        &self,
+        label: &str,
+        found: Option<Arc<[Endpoint]>>,
+        host: Option<String>,
+        contents: &mut Contents,
+    ) -> Result<Reached, Waiting> {
+        let before = self.previous.clusters.get(label);
+        let transport = self.transport(label, before, contents);
         match (found, transport) {
             (Some(endpoints), Ok(transport)) => {
-                let cluster = self.cluster(&label, endpoints, transport, contents);
+                let cluster = self.cluster(label, endpoints, transport, contents);
                 let name = cluster.name.clone();
                 contents.cluster(cluster);
                 Ok(Reached {
@@ -112,6 +152,7 @@ impl Outside<'_> {
     /// The endpoints; `None` while DNS has not answered.
     fn found(
         &self,
+        label: &str,
         instances: &[ServiceEntry],
         named: Option<&ServiceEntry>,
         place: &Place,
@@ -127,8 +168,26 @@ impl Outside<'_> {
             return Some(endpoints);
         };
         contents.rejected.extend(left_out(instances, named));
-        let host = named.address();
-        let name = name(named);
+        if named.service.port == 0 {
+            contents.reject(
+                format!("instance {}", named.service.id),
+                "it has no port".to_owned(),
+            );
+            return Some(Arc::default());
+        }
+        let at = |ip| endpoint(named, ip, place.only_passing);
+        self.resolved(label, named.address(), at, contents)
+    }
+
+    /// An endpoint for each address of a name; `None` while DNS has not answered.
+    fn resolved(
+        &self,
+        label: &str,
+        host: &str,
+        at: impl Fn(IpAddr) -> Endpoint,
+        contents: &mut Contents,
+    ) -> Option<Arc<[Endpoint]>> {
+        let name = Name::new(host, REFRESH);
         let failure = self.knowledge.failure(&Topic::Addresses(name.clone()));
         let addresses = match self.knowledge.addresses(&name) {
             Known::Waiting => return None,
@@ -141,23 +200,15 @@ impl Outside<'_> {
                 _ => "its last addresses are used",
             };
             let reason = format!("cannot resolve `{host}`: {reason}; {effect}");
-            contents.reject(resource(place), reason);
+            contents.reject(resource(label), reason);
         }
-        if named.service.port == 0 {
-            contents.reject(
-                format!("instance {}", named.service.id),
-                "it has no port".to_owned(),
-            );
-            return Some(Arc::default());
-        }
-        let at = |ip: &IpAddr| endpoint(named, *ip, place.only_passing);
-        Some(addresses.iter().map(at).collect())
+        Some(addresses.iter().copied().map(at).collect())
     }
 
     /// TLS that cannot be made ready leaves what was there before, but never goes without it.
     fn transport(
         &self,
-        place: &Place,
+        label: &str,
         before: Option<&Arc<Cluster>>,
         contents: &mut Contents,
     ) -> Result<Option<Transport>, Waiting> {
@@ -165,7 +216,7 @@ impl Outside<'_> {
             Ok(transport) => Ok(Some(transport)),
             Err(NoTransport::Waiting) => Err(Waiting),
             Err(NoTransport::Failed(reason)) => {
-                contents.reject(resource(place), reason);
+                contents.reject(resource(label), reason);
                 let mut targets = before.into_iter().flat_map(|cluster| &cluster.targets);
                 let kept = targets.find(|target| matches!(target.transport, Transport::Tls(_)));
                 Ok(kept.map(|target| target.transport.clone()))
@@ -208,12 +259,8 @@ impl Outside<'_> {
     }
 }
 
-fn resource(place: &Place) -> String {
-    format!("service {}", place.label())
-}
-
-fn name(instance: &ServiceEntry) -> Name {
-    Name::new(instance.address(), REFRESH)
+fn resource(label: &str) -> String {
+    format!("service {label}")
 }
 
 /// The one instance whose name in DNS counts, where instances have names: Consul gives Envoy no

@@ -31,6 +31,7 @@ struct World {
     links: Vec<Value>,
     protocols: BTreeMap<&'static str, &'static str>,
     instances: BTreeMap<&'static str, Value>,
+    defaults: BTreeMap<&'static str, Value>,
     resolvers: Vec<Value>,
     files: BTreeMap<String, Vec<u8>>,
     names: BTreeMap<&'static str, Vec<IpAddr>>,
@@ -48,6 +49,7 @@ impl World {
             links,
             protocols: BTreeMap::new(),
             instances: BTreeMap::new(),
+            defaults: BTreeMap::new(),
             resolvers: Vec::new(),
             files: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -126,6 +128,9 @@ impl World {
             Topic::Instances(query) => {
                 let found = self.instances.get(query.service.as_str())?;
                 Fact::Instances(Arc::new(serde_json::from_value(found.clone()).unwrap()))
+            }
+            Topic::Entry(_, name) => {
+                Fact::Entry(Arc::new(self.defaults.get(name.as_str()).cloned()))
             }
             Topic::File(path) => match self.files.get(path.to_str().unwrap()) {
                 Some(bytes) => Fact::File(Arc::new(bytes.clone())),
@@ -389,6 +394,62 @@ fn a_pair_that_does_not_fit_leaves_the_last_one_in_place() {
     world.files.insert("our.key".to_owned(), new);
     let contents = world.contents(&before).unwrap();
     assert_ne!(outside(&contents, "web"), transport);
+}
+
+#[test]
+fn a_destination_is_a_name_for_each_of_its_addresses() {
+    let linked = json!({"Service": {"Name": "web"}, "ServiceKind": "destination",
+        "CAFile": "ca.pem", "SNI": "out.test"});
+    let mut world = World::new(vec![linked])
+        .http("web")
+        .certificate("ca.pem", "ca.key")
+        .resolved("one.test", &["10.1.0.1", "10.1.0.2"]);
+    world.defaults.insert(
+        "web",
+        json!({"Name": "web", "Destination": {"Addresses": ["10.0.0.1", "one.test"], "Port": 443}}),
+    );
+    let contents = world.first();
+    let names: Vec<_> = chains(&contents)
+        .into_iter()
+        .flat_map(|one| one.names)
+        .collect();
+    let name = |text: &str| SniName::Exact(format!("{text}.web.default.dc1.internal.td"));
+    assert_eq!(
+        names,
+        [name("destination.10-0-0-1"), name("destination.one-test")]
+    );
+    assert_eq!(
+        addresses(&contents.clusters["web/one.test"]),
+        ["10.1.0.1:443", "10.1.0.2:443"]
+    );
+    let transport = outside(&contents, "web/10.0.0.1");
+    assert_eq!(transport.server_name.as_deref(), Some("out.test"));
+    assert_eq!(host(&contents), None);
+}
+
+#[test]
+fn an_extension_is_named_and_a_required_one_keeps_its_service_out() {
+    let mut world = World::new(vec![link("web"), link("other")])
+        .at("web", &[("10.0.0.1", "passing")])
+        .at("other", &[("10.0.0.2", "passing")]);
+    for (service, required) in [("web", true), ("other", false)] {
+        let extension = json!({"Name": "builtin/aws/lambda", "Required": required});
+        world
+            .defaults
+            .insert(service, json!({"EnvoyExtensions": [extension]}));
+    }
+    let sidecars = json!([{"Name": "builtin/lua", "Required": true,
+        "Arguments": {"ProxyType": "connect-proxy"}}]);
+    world
+        .defaults
+        .insert("global", json!({"EnvoyExtensions": sidecars}));
+    let contents = world.first();
+    assert_eq!(chains(&contents).len(), 1);
+    let expected = [
+        "service web: the required extension `builtin/aws/lambda`: it is not served",
+        "service other: the extension `builtin/aws/lambda`: it is not served",
+    ];
+    assert_eq!(reasons(&contents), expected);
 }
 
 #[test]
