@@ -25,7 +25,6 @@ pub mod rate;
 pub mod route;
 pub mod snapshot;
 pub mod sni;
-pub mod tls;
 
 pub use blueprint::{Backend, Blueprint, ConsulService, Discovery};
 pub use cluster::{Cluster, Target, Transport, UpstreamProtocol};
@@ -40,4 +39,3 @@ pub use pattern::Pattern;
 pub use rate::{RateLimit, RouteRate, TokenBucket};
 pub use route::{Route, RouteAction, RouteMatch, RouteTable};
 pub use snapshot::{Rejection, Snapshot, SourceState, SourceStatus};
-pub use tls::{CipherSuite, TlsTerms};

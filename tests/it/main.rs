@@ -31,23 +31,8 @@ mod jwt;
 /// How many requests an instance takes.
 mod rate_limits;
 
-/// Two datacenters, with and without gateways between them.
-mod datacenters;
-
 /// A sidecar follows its registration.
 mod registration;
-
-/// TLS versions and suites of the mesh.
-mod mesh_tls;
-
-/// Plain text is let in by nobody who does not see where it was sent.
-mod permissive;
-
-/// Upstreams that are prepared queries.
-mod prepared_query;
-
-/// Paths and checks without a certificate.
-mod exposed;
 
 /// Rotations, outages, changes and departures cost no request.
 mod zero_loss;

@@ -1,37 +1,28 @@
 //! A terminating gateway, on a real Consul: what callers in the mesh reach outside of it, under
 //! which name and with whose certificates, and who is kept from it.
 
+mod stage;
+
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
 
 use http::Method;
-use meridian_tests::admin::Metrics;
-use meridian_tests::certs::{Authority, Identity, TRUST_DOMAIN};
-use meridian_tests::client::{Connection, Protocol, get, loopback};
-use meridian_tests::consul::{Consul, Service};
+use meridian_tests::certs::{Authority, TRUST_DOMAIN, spiffe_id};
+use meridian_tests::client::grpc;
+use meridian_tests::client::{Connection, Protocol, Reply, get, loopback};
+use meridian_tests::consul::Consul;
 use meridian_tests::handshake;
-use meridian_tests::origin::{FAREWELL, NameServer, Origin, Seen, TcpOrigin, TlsFront};
-use meridian_tests::sidecar::{Kind, Sidecar};
+use meridian_tests::origin::{FAREWELL, NameServer, Origin, Seen};
+use meridian_tests::sidecar::Kind;
 use meridian_tests::terminating::{self, TerminatingGateway};
 use meridian_tests::wait::{self, PATIENCE};
-use meridian_tests::world::{World, isolated};
-use serde_json::{Value, json};
+use meridian_tests::world::isolated;
+use serde_json::json;
+use stage::{
+    GRPC, HTTP, NAMED, SECOND, Stage, TCP, TLS_TCP, WRONG_AUTHORITY, WRONG_NAME, ends, exchange,
+    opened, seen,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-/// Where the caller's sidecar offers what lies outside.
-const TCP: u16 = 5001;
-const HTTP: u16 = 5002;
-const NAMED: u16 = 5003;
-const TLS: u16 = 5004;
-const MTLS: u16 = 5005;
-const WRONG_NAME: u16 = 5006;
-const WRONG_AUTHORITY: u16 = 5007;
-const SUBSET: u16 = 5008;
-
-/// Port of the origins behind a name.
-const ORIGIN: u16 = 8100;
 
 #[test]
 fn every_kind_of_service_is_reached_from_meshd_through_meshd() {
@@ -52,10 +43,14 @@ fn cross(caller: Kind, gateway: Kind) {
     let title = format!("{caller:?} through {gateway:?}");
     isolated(&title, async move |world| {
         let stage = Stage::start(world, caller, gateway).await;
-        assert_eq!(
-            exchange(b"hello").await.expect("an answer over TCP"),
-            [b"hello", FAREWELL].concat()
-        );
+        for port in [TCP, TLS_TCP] {
+            let answer = exchange(port, b"hello").await.expect("an answer over TCP");
+            assert_eq!(answer, [b"hello", FAREWELL].concat());
+        }
+        let call = grpc::unary(loopback(GRPC), "/echo.Echo/Unary", b"question").await;
+        let (answer, trailers) = call.expect("a unary call");
+        assert_eq!(answer, &b"question"[..]);
+        assert_eq!(trailers["grpc-status"], "0");
         let seen = seen(HTTP, "/a/../b?x=1").await.expect("a report");
         assert_eq!(seen.origin, "plain");
         assert_eq!(seen.target, "/a/../b?x=1", "left as it came");
@@ -163,12 +158,19 @@ fn intentions_and_links_act_on_what_is_open() {
         stage.link(|name| name != "tcp").await;
         ends(&mut open).await;
         wait::until("tcp is gone", PATIENCE, async || {
-            exchange(b"x").await.err().ok_or("it still answers")
+            exchange(TCP, b"x").await.err().ok_or("it still answers")
         })
         .await;
         assert!(seen(HTTP, "/open").await.is_ok());
         stage.link(|_| true).await;
-        wait::until("tcp is back", PATIENCE, async || exchange(b"x").await).await;
+        wait::until("tcp is back", PATIENCE, async || exchange(TCP, b"x").await).await;
+        let mut open = opened().await;
+        stage.link_everything().await;
+        // Another link to the same services changes nothing for those who call them.
+        assert!(seen(HTTP, "/open").await.is_ok());
+        wait::until("tcp stays", PATIENCE, async || exchange(TCP, b"x").await).await;
+        open.write_all(b"y").await.expect("an open connection");
+        assert_eq!(open.read_u8().await.expect("an echo"), b'y');
     });
 }
 
@@ -198,255 +200,66 @@ fn a_name_that_is_not_served_is_reset_and_the_check_passes() {
     });
 }
 
-const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-/// Services outside, a gateway before them, and a caller in the mesh.
-struct Stage {
-    consul: Consul,
-    names: NameServer,
-    gateway: TerminatingGateway,
-    tls: TlsFront,
-    mtls: TlsFront,
-    ours: Identity,
-    files: Files,
-    _sidecar: Sidecar,
-    _origins: Vec<Origin>,
-    _tcp: TcpOrigin,
+#[test]
+fn a_destination_without_instances_is_reached_by_its_address_through_meshd() {
+    destination(Kind::Meshd);
 }
 
-/// Files beside the gateway.
-struct Files {
-    authority: PathBuf,
-    other_authority: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
+#[test]
+fn a_destination_without_instances_is_reached_by_its_address_through_envoy() {
+    destination(Kind::Envoy);
 }
 
-impl Stage {
-    async fn start(world: &World, caller: Kind, kind: Kind) -> Self {
-        let consul = Consul::start(world).await;
+/// Sidecars of transparent mode call such a service; here the test does, as they would.
+fn destination(gateway: Kind) {
+    isolated(&format!("destination, {gateway:?}"), async move |world| {
+        let authority = Authority::new(TRUST_DOMAIN);
+        let settings = json!({"connect": authority.consul_settings()});
+        let consul = Consul::start_with(world, settings).await;
         let names = NameServer::start().await;
         names.set("named.test", &[Ipv4Addr::LOCALHOST]);
-        let plain = Origin::start("plain", 0).await;
-        let first = Origin::start("first", ORIGIN).await;
-        let second = Origin::at("second", SocketAddr::from((SECOND, ORIGIN))).await;
-        let tcp = TcpOrigin::start(0).await;
-
-        let authority = Authority::new(TRUST_DOMAIN);
-        let ours = authority.host_leaf("gateway.test");
-        let files = Files {
-            authority: world.write("authority.pem", &authority.root_pem()),
-            other_authority: world.write("other.pem", &Authority::new(TRUST_DOMAIN).root_pem()),
-            certificate: world.write("ours.pem", &ours.chain_pem()),
-            key: world.write("ours.key", &ours.key_pem()),
-        };
-        let server = authority.host_leaf("out.test");
-        let tls = TlsFront::start(plain.address(), server.clone(), None).await;
-        let mtls = TlsFront::start(plain.address(), server, Some(authority.root())).await;
-
-        for (name, at) in [
-            ("tcp", tcp.address()),
-            ("http", plain.address()),
-            ("tls", tls.address()),
-            ("mtls", mtls.address()),
-            ("wrong-name", tls.address()),
-            ("wrong-authority", tls.address()),
-        ] {
-            external(
-                &consul,
-                json!({"Name": name, "Port": at.port(), "Address": "127.0.0.1"}),
+        let origin = Origin::start("nowhere", 0).await;
+        let addresses = ["127.0.0.1", "named.test"];
+        consul
+            .config_entry(
+                json!({"Kind": "service-defaults", "Name": "out", "Protocol": "http",
+                "Destination": {"Addresses": addresses, "Port": origin.address().port()}}),
             )
             .await;
-        }
-        external(
-            &consul,
-            json!({"Name": "named", "Address": "named.test", "Port": ORIGIN}),
-        )
-        .await;
-        for (id, at) in [("v1", first.address()), ("v2", second.address())] {
-            let body = json!({"Name": "subset", "ID": id, "Address": at.ip().to_string(),
-                "Port": at.port(), "Meta": {"version": id}});
-            external(&consul, body).await;
-        }
         consul
-            .config_entry(json!({"Kind": "proxy-defaults", "Name": "global",
-                "Config": {"protocol": "http"}}))
-            .await;
-        consul.protocol("tcp", "tcp").await;
-        let v2 = json!({"v2": {"Filter": "Service.Meta.version == v2"}});
-        consul
-            .config_entry(json!({"Kind": "service-resolver", "Name": "subset",
-                "DefaultSubset": "v2", "Subsets": v2}))
-            .await;
-        let gateway =
-            TerminatingGateway::start(world, kind, &NameServer::resolver_file(world)).await;
-        let sidecar = caller_of_all(world, &consul, caller).await;
-        let stage = Self {
-            consul,
-            names,
-            gateway,
-            tls,
-            mtls,
-            ours,
-            files,
-            _sidecar: sidecar,
-            _origins: vec![plain, first, second],
-            _tcp: tcp,
-        };
-        stage.link(|_| true).await;
-        stage.settled().await;
-        stage
-    }
-
-    /// Links those services to the gateway, and no others.
-    async fn link(&self, wanted: impl Fn(&str) -> bool) {
-        let (authority, other) = (&self.files.authority, &self.files.other_authority);
-        let all = [
-            json!({"Name": "tcp"}),
-            json!({"Name": "http"}),
-            json!({"Name": "named"}),
-            json!({"Name": "subset"}),
-            json!({"Name": "tls", "CAFile": authority, "SNI": "out.test"}),
-            json!({"Name": "mtls", "CAFile": authority, "SNI": "out.test",
-                "CertFile": self.files.certificate, "KeyFile": self.files.key}),
-            json!({"Name": "wrong-name", "CAFile": authority, "SNI": "other.test"}),
-            json!({"Name": "wrong-authority", "CAFile": other, "SNI": "out.test"}),
-        ];
-        let linked: Vec<Value> = all
-            .into_iter()
-            .filter(|link| link["Name"].as_str().is_some_and(&wanted))
-            .collect();
-        self.consul
             .config_entry(
                 json!({"Kind": "terminating-gateway", "Name": terminating::NAME,
-                "Services": linked}),
+                "Services": [{"Name": "out"}]}),
             )
             .await;
-    }
-
-    /// Waits until everything that can answer does.
-    async fn settled(&self) {
-        wait::until("TCP outside", PATIENCE, async || exchange(b"x").await).await;
-        for port in [HTTP, NAMED, TLS, MTLS] {
-            let what = format!("what is behind {port}");
-            wait::until(&what, PATIENCE, async || seen(port, "/").await).await;
+        consul.intentions("out", &[("stranger", "deny")]).await;
+        let file = NameServer::resolver_file(world);
+        let _gateway = TerminatingGateway::start(world, gateway, &file).await;
+        for address in ["127-0-0-1", "named-test"] {
+            let name = format!("destination.{address}.out.default.dc1.internal.{TRUST_DOMAIN}");
+            wait::until(&name, PATIENCE, async || {
+                let seen = ask(&authority, "caller", &name).await?;
+                let seen = Seen::from_reply(&seen)?;
+                assert_eq!(seen.origin, "nowhere");
+                assert_eq!(seen.header("host"), ["whoever.test"]);
+                Ok::<_, String>(())
+            })
+            .await;
+            let refused = ask(&authority, "stranger", &name).await.expect("an answer");
+            assert_eq!(refused.status, 403);
         }
-    }
-
-    async fn tls_is_as_the_link_says(&self) {
-        seen(TLS, "/").await.expect("a report over TLS");
-        let greeted = self.tls.greeted().expect("a greeting");
-        assert_eq!(greeted.name.as_deref(), Some("out.test"));
-        assert_eq!(greeted.certificate, None);
-        seen(MTLS, "/").await.expect("a report over mutual TLS");
-        let greeted = self.mtls.greeted().expect("a greeting");
-        assert_eq!(greeted.certificate.as_ref(), self.ours.chain.first());
-        for port in [WRONG_NAME, WRONG_AUTHORITY] {
-            let reply = get(port, Protocol::Http1, "/").await.expect("an answer");
-            assert_eq!(reply.status, 503, "{port}");
-        }
-    }
-
-    /// The sidecar asks Consul for gateways of the subset, and only knows them by their metadata.
-    async fn subset_is_one_of_two(&self) {
-        let entry = json!({"Name": terminating::NAME, "ID": terminating::NAME,
-            "Kind": "terminating-gateway", "Address": "127.0.0.1", "Port": terminating::PORT,
-            "Meta": {"version": "v2"}});
-        external(&self.consul, entry).await;
-        wait::until("the subset is reached", PATIENCE, async || {
-            seen(SUBSET, "/").await
-        })
-        .await;
-        for _ in 0..5 {
-            let seen = seen(SUBSET, "/").await.expect("a report of the subset");
-            assert_eq!(seen.origin, "second");
-        }
-    }
-
-    /// The authority of `wrong-authority` becomes the right one.
-    async fn files_are_read_again(&self) {
-        let right = std::fs::read(&self.files.authority).expect("the authority");
-        std::fs::write(&self.files.other_authority, right).expect("another authority");
-        wait::until("the new authority", PATIENCE, async || {
-            seen(WRONG_AUTHORITY, "/").await
-        })
-        .await;
-    }
-
-    async fn refusals(&self, result: &str) -> f64 {
-        let metrics: Metrics = self.gateway.admin.metrics().await;
-        let labels = [("side", "client"), ("result", result)];
-        metrics.sum("meridian_tls_handshakes_total", &labels)
-    }
+    });
 }
 
-/// Registers what lies outside, or anything else.
-async fn external(consul: &Consul, body: Value) {
-    consul
-        .api(Method::PUT, "/v1/agent/service/register", Some(body))
-        .await;
-}
-
-async fn caller_of_all(world: &World, consul: &Consul, kind: Kind) -> Sidecar {
-    let caller = Service::new("caller", 8000)
-        .sidecar(21000)
-        .upstream("tcp", TCP)
-        .upstream("http", HTTP)
-        .upstream("named", NAMED)
-        .upstream("tls", TLS)
-        .upstream("mtls", MTLS)
-        .upstream("wrong-name", WRONG_NAME)
-        .upstream("wrong-authority", WRONG_AUTHORITY)
-        .upstream("subset", SUBSET);
-    consul.register(&caller).await;
-    Sidecar::start(world, kind, &caller).await
-}
-
-async fn seen(port: u16, path: &str) -> Result<Seen, String> {
-    let reply = get(port, Protocol::Http1, path).await;
-    Seen::from_reply(&reply.map_err(|error| error.to_string())?)
-}
-
-/// Sends, closes the outgoing direction, and reads to the end.
-async fn exchange(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let stream = TcpStream::connect(loopback(TCP)).await;
-    let mut stream = stream.map_err(|error| error.to_string())?;
-    let mut answer = Vec::new();
-    let talk = async {
-        stream.write_all(bytes).await?;
-        stream.shutdown().await?;
-        stream.read_to_end(&mut answer).await
+/// Asks the gateway for a name as a service's sidecar would.
+async fn ask(authority: &Authority, service: &str, name: &str) -> Result<Reply, String> {
+    let identity = authority.leaf(&[&spiffe_id(TRUST_DOMAIN, service)]);
+    let gateway = loopback(terminating::PORT);
+    let reply = async {
+        let stream = handshake::connect_as(gateway, name, Some(identity)).await?;
+        let authority = "whoever.test".parse()?;
+        let mut connection = Connection::over(stream, Protocol::Http1, authority).await?;
+        connection.get("/").await
     };
-    match tokio::time::timeout(PATIENCE, talk).await {
-        Err(_) => Err("no end".to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(0)) => Err("closed without a byte".to_owned()),
-        Ok(Ok(_)) => Ok(answer),
-    }
-}
-
-/// A connection to the TCP service on which a byte went there and back.
-async fn opened() -> TcpStream {
-    wait::until("an open connection", PATIENCE, async || {
-        let stream = TcpStream::connect(loopback(TCP)).await;
-        let mut stream = stream.map_err(|error| error.to_string())?;
-        let echo = async {
-            stream.write_all(b"x").await?;
-            stream.read_u8().await
-        };
-        match tokio::time::timeout(PATIENCE, echo).await {
-            Ok(Ok(b'x')) => Ok(stream),
-            Ok(other) => Err(format!("{other:?}")),
-            Err(_) => Err("no echo".to_owned()),
-        }
-    })
-    .await
-}
-
-async fn ends(open: &mut TcpStream) {
-    let mut rest = Vec::new();
-    let end = tokio::time::timeout(PATIENCE, open.read_to_end(&mut rest)).await;
-    // In good order or not: it is over.
-    drop(end.expect("the connection is closed"));
-    assert!(rest.is_empty(), "nothing came before the end: {rest:?}");
+    reply.await.map_err(|error| error.to_string())
 }

@@ -33,7 +33,7 @@ pub async fn connect(
     address: SocketAddr,
     identity: Option<Identity>,
 ) -> Result<TlsStream<TcpStream>, Error> {
-    connect_as(address, "mesh.invalid", identity, ring::default_provider()).await
+    connect_as(address, "mesh.invalid", identity).await
 }
 
 /// Connects to whatever speaks TLS, and asks for a host by name.
@@ -41,20 +41,19 @@ pub async fn connect(
 /// # Errors
 /// What the handshake failed with.
 pub async fn connect_to(address: SocketAddr, host: &str) -> Result<TlsStream<TcpStream>, Error> {
-    connect_as(address, host, None, ring::default_provider()).await
+    connect_as(address, host, None).await
 }
 
-/// Connects with what `provider` offers only: its suites, and the versions that they leave.
+/// As [`connect`], and asks for a name.
 ///
 /// # Errors
-/// As those of [`connect`].
+/// See [`connect`].
 pub async fn connect_as(
     address: SocketAddr,
     host: &str,
     identity: Option<Identity>,
-    provider: CryptoProvider,
 ) -> Result<TlsStream<TcpStream>, Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Credulous(ring::default_provider())));

@@ -200,7 +200,6 @@ pub(crate) fn http(name: &str) -> Listener {
         })),
         limits: ConnectionLimits::default(),
         deadlines: ConnectionDeadlines::default(),
-        callers: Callers::Anywhere,
     }
 }
 

@@ -57,14 +57,8 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
     let (mut head, body) = match &reply.cause {
         Cause::Redirect { status, location } => redirect(*status, location)?,
         Cause::Failure {
-            failure,
-            detail,
-            envoy,
-            ..
-        } if grpc => {
-            let words = failure.as_envoy().filter(|_| *envoy).map(|(_, text)| text);
-            grpc_status(*failure, words.or(*detail))?
-        }
+            failure, detail, ..
+        } if grpc => grpc_status(*failure, *detail)?,
         Cause::Failure {
             failure,
             detail,
