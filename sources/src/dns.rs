@@ -30,6 +30,9 @@ pub(crate) type Answer = Result<Vec<IpAddr>, String>;
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 /// A name that failed is asked for again this soon, or after its refresh if that is shorter.
 const RETRY: Duration = Duration::from_secs(5);
+/// Servers that don't answer would otherwise be asked for half a minute, and a proxy that starts
+/// waits for a first answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Resolves the name until nobody takes the answers any more. Answers that say what the last one
 /// said are kept back, failures are not: they are counted.
@@ -59,15 +62,16 @@ async fn resolve(host: &str, families: Families) -> (Answer, Instant) {
         Ok(resolver) => resolver,
         Err(reason) => return failed(reason),
     };
-    match resolver.lookup_ip(host).await {
-        Ok(found) => {
+    match tokio::time::timeout(PATIENCE, resolver.lookup_ip(host)).await {
+        Err(_) => failed(format!("no answer within {PATIENCE:?}")),
+        Ok(Ok(found)) => {
             let mut addresses: Vec<IpAddr> = found.iter().collect();
             // Servers rotate the order, which is no change.
             addresses.sort_unstable();
             addresses.dedup();
             (Ok(addresses), found.valid_until())
         }
-        Err(error) => failed(chain_of(&error)),
+        Ok(Err(error)) => failed(chain_of(&error)),
     }
 }
 

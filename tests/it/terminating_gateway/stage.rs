@@ -171,7 +171,7 @@ impl Stage {
         }
     }
 
-    /// The sidecar asks Consul for gateways of the subset, and only knows them by their metadata.
+    /// An Envoy beside a server agent only sees gateways whose own metadata passes the filter.
     pub(super) async fn subset_is_one_of_two(&self) {
         let entry = json!({"Name": terminating::NAME, "ID": terminating::NAME,
             "Kind": "terminating-gateway", "Address": "127.0.0.1", "Port": terminating::PORT,

@@ -36,6 +36,7 @@ struct World {
     files: BTreeMap<String, Vec<u8>>,
     names: BTreeMap<&'static str, Vec<IpAddr>>,
     intentions: Value,
+    mesh: Value,
     /// Services whose leaf is refused.
     forbidden: Vec<&'static str>,
 }
@@ -54,6 +55,7 @@ impl World {
             files: BTreeMap::new(),
             names: BTreeMap::new(),
             intentions: json!([]),
+            mesh: Value::Null,
             forbidden: Vec::new(),
         }
     }
@@ -98,7 +100,7 @@ impl World {
                 serde_json::from_value(self.registration.clone()).unwrap(),
             )),
             Topic::Roots => Fact::Roots(Arc::new(self.ca.roots())),
-            Topic::Mesh => Fact::Mesh(Arc::default()),
+            Topic::Mesh => Fact::Mesh(Arc::new(serde_json::from_value(self.mesh.clone()).unwrap())),
             Topic::Agent => {
                 let agent = json!({"DebugConfig": {"DefaultIntentionPolicy": "allow"}});
                 let agent: AgentSelf = serde_json::from_value(agent).unwrap();
@@ -464,6 +466,16 @@ fn a_right_that_is_missing_refuses_that_service_only() {
         reasons(&contents),
         ["service web: its leaf cannot be had: 403: service:write is missing"]
     );
+}
+
+#[test]
+fn the_callers_certificate_can_be_withheld() {
+    let web = || World::new(vec![link("web")]).at("web", &[("10.0.0.1", "passing")]);
+    let header = |world: World| http(&world.http("web").first()).client_certificate;
+    assert_eq!(header(web()), ClientCertificateHeader::AppendForward);
+    let mut withheld = web();
+    withheld.mesh = json!({"HTTP": {"SanitizeXForwardedClientCert": true}});
+    assert_eq!(header(withheld), ClientCertificateHeader::Sanitize);
 }
 
 #[test]
