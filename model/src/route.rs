@@ -96,15 +96,16 @@ pub enum PathMatch {
     Regex(Pattern),
 }
 
-/// Condition on a header. Several values of one header are joined by `,` first.
+/// Condition on a header. A header that stands on several lines meets it by any one of them, as
+/// with Envoy; values that a client joined by `,` are one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeaderMatch {
     /// Name of the header.
     pub name: HeaderName,
     /// Condition on its value.
     pub value: ValueMatch,
-    /// Whether the condition must not hold. An absent header fails the inner
-    /// condition, so it passes an inverted one.
+    /// Whether no line may meet the condition. An absent header fails conditions on its value
+    /// in either case (Envoy's rule), and passes only an inverted [`ValueMatch::Present`].
     pub invert: bool,
 }
 

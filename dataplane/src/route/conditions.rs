@@ -1,7 +1,7 @@
 //! Whether one request fulfils the conditions of one route or permission.
 
-use http::{HeaderMap, HeaderName, Method};
-use meridian_model::route::{HeaderMatch, PathMatch, QueryMatch, RouteMatch};
+use http::{HeaderMap, HeaderValue, Method};
+use meridian_model::route::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
 use std::borrow::Cow;
 
 /// What routing may know about a request. Borrowed, so that asking costs nothing.
@@ -22,8 +22,8 @@ pub struct RequestFacts<'a> {
 
 /// Whether all conditions hold, those of an intention's permission or of a route.
 ///
-/// Allocates only where a header stands on several lines, is not UTF-8, or
-/// where a query parameter is percent-encoded; each bounded by the request's head.
+/// Allocates only where a header is not ASCII, or where a query parameter is
+/// percent-encoded; each bounded by the request's head.
 pub fn conditions_hold(conditions: &RouteMatch, request: &RequestFacts<'_>) -> bool {
     method_holds(&conditions.methods, request.method) && all_but_method_hold(conditions, request)
 }
@@ -75,25 +75,18 @@ pub(crate) fn path_holds(condition: &PathMatch, path: &str) -> bool {
 }
 
 fn header_holds(condition: &HeaderMatch, headers: &HeaderMap) -> bool {
-    let inner = joined_values(headers, &condition.name)
-        .is_some_and(|value| condition.value.accepts(&value));
-    inner != condition.invert
-}
-
-/// All values of a header as one text. Bytes that are no UTF-8 are replaced,
-/// so that a rule still sees the rest instead of seeing nothing.
-fn joined_values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
-    let mut values = headers.get_all(name).iter();
-    let first = String::from_utf8_lossy(values.next()?.as_bytes());
-    let Some(second) = values.next() else {
-        return Some(first);
-    };
-    let mut joined = first.into_owned();
-    for value in std::iter::once(second).chain(values) {
-        joined.push(',');
-        joined.push_str(&String::from_utf8_lossy(value.as_bytes()));
+    let mut lines = headers.get_all(&condition.name).iter().peekable();
+    if lines.peek().is_none() {
+        return condition.value == ValueMatch::Present && condition.invert;
     }
-    Some(Cow::Owned(joined))
+    // Bytes that are no UTF-8 are replaced, so that a rule still sees the rest
+    // instead of seeing nothing.
+    let text = |line: &'_ HeaderValue| String::from_utf8_lossy(line.as_bytes()).into_owned();
+    let met = lines.any(|line| match line.to_str() {
+        Ok(plain) => condition.value.accepts(plain),
+        Err(_) => condition.value.accepts(&text(line)),
+    });
+    met != condition.invert
 }
 
 fn query_holds(condition: &QueryMatch, query: Option<&str>) -> bool {
@@ -144,9 +137,8 @@ pub(crate) fn escaped_byte(bytes: &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::HeaderName;
     use meridian_model::Pattern;
-    use meridian_model::route::ValueMatch;
 
     fn holds(
         conditions: &RouteMatch,
@@ -204,16 +196,21 @@ mod tests {
     }
 
     #[test]
-    fn headers_match_joined_and_inverted() {
+    fn headers_match_by_any_line_and_inverted_by_none() {
         let text = str::to_owned;
         let cases: &[(ValueMatch, bool, &[&str], bool)] = &[
             (ValueMatch::Present, false, &["x"], true),
             (ValueMatch::Present, false, &[], false),
             (ValueMatch::Present, true, &[], true),
-            (ValueMatch::Exact(text("a,b")), false, &["a", "b"], true),
-            (ValueMatch::Exact(text("a")), false, &["a", "b"], false),
+            (ValueMatch::Exact(text("a,b")), false, &["a", "b"], false),
+            (ValueMatch::Exact(text("a,b")), false, &["a,b"], true),
+            (ValueMatch::Exact(text("a")), false, &["a", "b"], true),
+            (ValueMatch::Exact(text("b")), false, &["a", "b"], true),
             (ValueMatch::Exact(text("a")), true, &["b"], true),
-            (ValueMatch::Exact(text("a")), true, &[], true),
+            (ValueMatch::Exact(text("a")), true, &["b", "a"], false),
+            (ValueMatch::Exact(text("a")), false, &[], false),
+            (ValueMatch::Exact(text("a")), true, &[], false),
+            (ValueMatch::Exact(text("")), false, &[], false),
             (ValueMatch::Prefix(text("a")), false, &["ab"], true),
             (ValueMatch::Suffix(text("b")), false, &["ab"], true),
             (ValueMatch::Contains(text("b")), false, &["abc"], true),
