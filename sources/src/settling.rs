@@ -29,10 +29,10 @@ pub(crate) fn settled(
             let last = checks.find(|last| last.check_id == check.check_id);
             check.status = match last {
                 Some(last) => last.status,
-                // The service speaks for itself by these: nobody runs them.
-                None if check.kind == "ttl" => continue,
                 // A check that the agent added has nothing to say yet, for or against.
-                None => CheckStatus::Passing,
+                None if is_run(&check.kind) => CheckStatus::Passing,
+                // Somebody said so: the service itself, or whoever wrote it into the catalog.
+                None => continue,
             };
         }
     }
@@ -40,7 +40,24 @@ pub(crate) fn settled(
 }
 
 fn has_not_run(check: &Check) -> bool {
-    check.status == CheckStatus::Critical && !check.has_output
+    // Maintenance is an operator's word, and needs no output.
+    check.status == CheckStatus::Critical && !check.has_output && check.kind != "maintenance"
+}
+
+/// Whether an agent runs checks of this kind.
+fn is_run(kind: &str) -> bool {
+    const RUN: [&str; 9] = [
+        "tcp",
+        "udp",
+        "http",
+        "h2ping",
+        "grpc",
+        "script",
+        "docker",
+        "alias",
+        "os_service",
+    ];
+    RUN.contains(&kind)
 }
 
 /// Another address is another instance, whatever its ID.
@@ -60,7 +77,9 @@ mod tests {
         serde_json::from_value(json!({
             "Node": {"Node": "n", "Address": "10.0.0.1"},
             "Service": {"ID": "web-1", "Service": "web", "Port": port},
-            "Checks": [{"CheckID": "tcp", "Status": status, "Output": output}],
+            "Checks": [
+                {"CheckID": "tcp", "Type": "tcp", "Status": status, "Output": output},
+            ],
         }))
         .unwrap()
     }
@@ -100,6 +119,29 @@ mod tests {
         assert_eq!(status(&passing, now.clone()), CheckStatus::Critical);
         now.checks[0].has_output = true;
         assert_eq!(status(&passing, now), CheckStatus::Critical);
+    }
+
+    /// `consul maint` writes a critical check without output, while the others pass.
+    #[test]
+    fn maintenance_is_believed_at_once() {
+        let before = [entry(80, "passing", "connected")];
+        let mut now = entry(80, "passing", "connected");
+        let mut maintenance = now.checks[0].clone();
+        maintenance.check_id = "_service_maintenance:web-1".to_owned();
+        maintenance.kind = "maintenance".to_owned();
+        maintenance.status = CheckStatus::Critical;
+        maintenance.has_output = false;
+        now.checks.push(maintenance);
+        assert_eq!(status(&before, now), CheckStatus::Critical);
+    }
+
+    #[test]
+    fn a_check_that_nobody_runs_is_believed() {
+        let mut now = entry(80, "critical", "");
+        now.checks[0].check_id = "external".to_owned();
+        now.checks[0].kind = String::new();
+        let before = [entry(80, "passing", "connected")];
+        assert_eq!(status(&before, now), CheckStatus::Critical);
     }
 
     #[test]
