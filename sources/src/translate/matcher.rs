@@ -31,7 +31,8 @@ pub(crate) fn path(http: &HttpMatch) -> Result<PathMatch, String> {
         (exact, "", "") => Ok(PathMatch::Exact(exact.to_owned())),
         ("", prefix, "") if fold => Ok(PathMatch::PrefixIgnoringCase(prefix.to_owned())),
         ("", prefix, "") => Ok(PathMatch::Prefix(prefix.to_owned())),
-        ("", "", regex) => pattern(regex, fold).map(PathMatch::Regex),
+        // An expression says itself whether it minds case, as with Consul's Envoy.
+        ("", "", regex) => pattern(regex, false).map(PathMatch::Regex),
         _ => Err("more than one of PathExact, PathPrefix and PathRegex is set".to_owned()),
     }
 }
