@@ -4,7 +4,7 @@ use super::{Walk, headers};
 use crate::translate::matcher;
 use consul::chain::{RouteDefinition, RouteDestination, RouterNode};
 use meridian_model::policy::{RetryOn, RetryPolicy};
-use meridian_model::route::{PathMatch, PathRewrite};
+use meridian_model::route::{Destination, PathMatch, PathRewrite};
 use meridian_model::{Route, RouteAction, RouteMatch};
 
 impl<'a> Walk<'a> {
@@ -48,7 +48,17 @@ impl<'a> Walk<'a> {
             return Err(format!("the destination has the unknown field `{key}`"));
         }
         action.rewrite = rewrite(&written.prefix_rewrite, path);
-        action.request_headers = headers::modifier(&written.request_headers)?;
+        let request_headers = headers::modifier(&written.request_headers)?;
+        // Consul's Envoy changes a request for the split that it drew, and then for the route.
+        match &mut action.destination {
+            Destination::Clusters(clusters) => {
+                for cluster in clusters {
+                    cluster.request_headers =
+                        headers::followed_by(&cluster.request_headers, &request_headers);
+                }
+            }
+            _ => action.request_headers = request_headers,
+        }
         action.response_headers = headers::modifier(&written.response_headers)?;
         let timeouts = &mut action.timeouts;
         timeouts.request = written.request_timeout.over(timeouts.request);
