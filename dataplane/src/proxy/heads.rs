@@ -143,6 +143,11 @@ fn frame(head: &mut RequestHeader, client: &RequestHeader, shape: &RequestShape<
     if shape.has_body && !shape.http2 && !length_known {
         head.insert_header(TRANSFER_ENCODING, "chunked")?;
     }
+    let means_content = [Method::POST, Method::PUT, Method::PATCH].contains(&client.method);
+    if means_content && !shape.has_body && !shape.http2 && !length_known {
+        // Some servers ask for a length where a body could be (RFC 9110, 8.6).
+        head.insert_header(CONTENT_LENGTH, "0")?;
+    }
     // Interim responses do not cross HTTP/2 here: the client was told to go on
     // already, so nobody has to wait.
     if shape.http2 || client.version == Version::HTTP_2 {
