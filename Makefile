@@ -104,6 +104,13 @@ bench: ## against Envoy, nginx and HAProxy (CASE=mesh-http for one, SMOKE=1 for 
 	@$(CARGO) build --profile $(BENCH_PROFILE) --workspace --bins
 	@$(TOOLS) && "$(TARGET_DIR)/$(BENCH_FOLDER)/bench" $(if $(SMOKE),--smoke) $(CASE)
 
+# Not part of `test`: cargo-fuzz needs nightly Rust. The unit tests run what the
+# targets call, over the same seeds.
+.PHONY: fuzz
+fuzz: ## one fuzz target for a minute (TARGET=chain), with cargo-fuzz on nightly Rust
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz not found: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	@cargo +nightly fuzz run $(or $(TARGET),chain) -- -max_total_time=60
+
 # Not part of `test`: cargo-deny is a download of its own. The integration test
 # `tidy` holds the licences and the pins to what deny.toml says.
 .PHONY: deny

@@ -52,6 +52,11 @@ mod upstream;
 
 pub mod admin;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(test)]
+mod properties;
+
 pub mod drain;
 pub mod workers;
 

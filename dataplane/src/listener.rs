@@ -28,6 +28,8 @@ mod tests;
 
 pub use entrance::{Behind, Entrance, Way};
 pub use handle::{ListenerHandle, ListenerState};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use hello::take_in;
 pub use registry::{BindStatus, Bound, Listeners};
 pub use socket::BindError;
 

@@ -27,3 +27,5 @@ mod respond;
 mod retry;
 
 pub(crate) use connection::{ConnectionApp, Shared};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use heads::append_element;

@@ -35,6 +35,11 @@ mod settling;
 mod translate;
 mod watching;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(test)]
+mod properties;
+
 pub use intent::Intent;
 pub use publish::{Source, SourceMetrics};
 pub use watching::ConsulOptions;

@@ -228,6 +228,30 @@ fn the_documents_name_every_crate_and_no_other() {
     }
 }
 
+/// The fuzz targets stand outside the workspace, where no stable build meets them:
+/// what they call is run here by a test over their seeds.
+#[test]
+fn every_fuzz_target_has_seeds_and_a_test_that_runs_them() {
+    let sources = sources();
+    let targets = sources
+        .iter()
+        .filter(|source| source.path.starts_with("fuzz/fuzz_targets"));
+    let mut count = 0;
+    for target in targets {
+        count += 1;
+        let name = target.path.file_stem().unwrap_or_default();
+        let name = name.to_string_lossy();
+        let corpus = root().join("fuzz/corpus").join(&*name);
+        let seeds = std::fs::read_dir(&corpus).map_or(0, Iterator::count);
+        assert!(seeds > 0, "no seeds in {}", corpus.display());
+        let call = format!("Corpus::read(\"{name}\")");
+        let run = sources.iter().any(|source| source.text.contains(&call));
+        assert!(run, "no test runs the seeds of {name}");
+    }
+    assert!(count > 0, "no fuzz targets");
+    assert!(read("docs/architecture.md").contains("`fuzz/`"));
+}
+
 #[test]
 fn every_crate_says_what_it_is_for() {
     let metadata = metadata();

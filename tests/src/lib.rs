@@ -24,4 +24,5 @@ pub mod origin;
 pub mod certs;
 pub mod handshake;
 
+pub mod corpus;
 pub mod workspace;

@@ -42,7 +42,10 @@ pub(super) async fn read(mut socket: Socket) -> Result<(Rewound, Arc<str>), Hand
     clippy::result_large_err,
     reason = "an error is made once, and ends the connection"
 )]
-fn take_in(acceptor: &mut Acceptor, mut bytes: &[u8]) -> Result<Option<Arc<str>>, HandshakeError> {
+pub(crate) fn take_in(
+    acceptor: &mut Acceptor,
+    mut bytes: &[u8],
+) -> Result<Option<Arc<str>>, HandshakeError> {
     while !bytes.is_empty() {
         // From memory: an error says that its buffer is full.
         acceptor.read_tls(&mut bytes)?;

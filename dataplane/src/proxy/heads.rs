@@ -195,7 +195,7 @@ fn forward(
 }
 
 /// Adds our element behind those that the request already carries.
-fn append_element(head: &mut RequestHeader, element: &HeaderValue) -> Result<()> {
+pub(crate) fn append_element(head: &mut RequestHeader, element: &HeaderValue) -> Result<()> {
     if !head.headers.contains_key(CLIENT_CERTIFICATE) {
         return head.insert_header(CLIENT_CERTIFICATE, element.clone());
     }
