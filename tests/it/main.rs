@@ -19,6 +19,9 @@ mod ingress_gateway;
 /// Meridian and Envoy at either end of a mesh connection.
 mod interop;
 
+/// What Envoy and meshd make of the same rules and the same requests.
+mod differential;
+
 /// Whom a sidecar talks to: one certificate, and no other.
 mod identity;
 

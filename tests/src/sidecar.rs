@@ -43,7 +43,7 @@ impl Sidecar {
     /// Starts a sidecar without waiting for it.
     pub fn launch(world: &World, kind: Kind, service: &Service) -> Self {
         let admin = SocketAddr::from(([127, 0, 0, 1], world.fresh_port()));
-        let name = format!("{}-{kind:?}", service.name).to_lowercase();
+        let name = format!("{}-{kind:?}", service.id).to_lowercase();
         let process = match kind {
             Kind::Envoy => world.spawn(&name, &tools::consul(), envoy_words(service, admin)),
             Kind::Meshd => world.spawn(&name, &tools::ours("meshd"), meshd_words(service, admin)),
@@ -81,7 +81,7 @@ fn envoy_words(service: &Service, admin: SocketAddr) -> Vec<String> {
         "connect envoy -sidecar-for {} -http-addr {HTTP_API} -grpc-addr http://127.0.0.1:8502 \
          -admin-bind {admin} -ignore-envoy-compatibility -envoy-binary {} \
          -- --concurrency 1 -l warn",
-        service.name,
+        service.id,
         tools::envoy().display(),
     );
     words.split_whitespace().map(str::to_owned).collect()
@@ -90,7 +90,7 @@ fn envoy_words(service: &Service, admin: SocketAddr) -> Vec<String> {
 fn meshd_words(service: &Service, admin: SocketAddr) -> Vec<String> {
     let words = format!(
         "run --sidecar-for {} --http-addr {HTTP_API} --admin-bind {admin}",
-        service.name
+        service.id
     );
     words.split_whitespace().map(str::to_owned).collect()
 }

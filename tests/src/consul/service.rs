@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 /// A service instance on 127.0.0.1, its sidecar, and the upstreams of that.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// Name, and id of the one instance.
+    /// Name.
     pub name: String,
+    /// Id of the instance; the name, unless it is said otherwise.
+    pub id: String,
     /// Where the application listens.
     pub port: u16,
     /// Where the sidecar's public listener is; none outside the mesh.
@@ -35,12 +37,20 @@ impl Service {
     pub fn new(name: &str, port: u16) -> Self {
         Self {
             name: name.to_owned(),
+            id: name.to_owned(),
             port,
             sidecar_port: None,
             upstreams: Vec::new(),
             proxy_config: json!({}),
             meta: BTreeMap::new(),
         }
+    }
+
+    /// Names the instance, where the service has several.
+    #[must_use]
+    pub fn id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.id);
+        self
     }
 
     /// Puts the instance into the mesh.
@@ -73,8 +83,10 @@ impl Service {
 
     /// The body of `PUT /v1/agent/service/register`.
     pub(super) fn definition(&self) -> Value {
-        let mut body = json!({"Name": self.name, "Port": self.port, "Address": "127.0.0.1",
-            "Meta": self.meta});
+        let mut body = json!({
+            "Name": self.name, "ID": self.id, "Port": self.port, "Address": "127.0.0.1",
+            "Meta": self.meta,
+        });
         if let Some(port) = self.sidecar_port {
             body["Connect"] = json!({"SidecarService": self.sidecar_definition(port)});
         }
