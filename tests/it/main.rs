@@ -40,6 +40,12 @@ mod registration;
 /// Rotations, outages, changes and departures cost no request.
 mod zero_loss;
 
+/// Peers that die, hang, reset or flap, and a Consul that loses its way.
+mod faults;
+
+/// A service goes from Envoy to meshd and back.
+mod swap;
+
 /// How a proxy leaves.
 mod drain;
 

@@ -112,6 +112,12 @@ impl Consul {
         self.api(Method::PUT, &path, None).await;
     }
 
+    /// Puts an instance into maintenance, or back to work.
+    pub async fn maintenance(&self, id: &str, enable: bool) {
+        let path = format!("/v1/agent/service/maintenance/{id}?enable={enable}");
+        self.api(Method::PUT, &path, None).await;
+    }
+
     /// Writes a configuration entry, `Kind` and `Name` included.
     pub async fn config_entry(&self, entry: Value) {
         self.api(Method::PUT, "/v1/config", Some(entry)).await;

@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Method, Request};
 use tokio::sync::Mutex;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -89,23 +89,53 @@ impl Report {
 #[derive(Debug)]
 pub struct Load {
     stop: watch::Sender<bool>,
+    under_way: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
     driver: JoinHandle<Report>,
     probes: Vec<JoinHandle<()>>,
 }
 
 impl Load {
-    /// Starts sending.
+    /// Starts sending GET.
     pub fn start(plan: Plan, targets: Vec<Arc<Target>>) -> Self {
+        Self::of(Method::GET, plan, targets)
+    }
+
+    /// Starts sending requests of any method, without a body. Those that are not
+    /// idempotent are sent again only where no connection came about.
+    pub fn of(method: Method, plan: Plan, targets: Vec<Arc<Target>>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let probes = targets
             .iter()
             .cloned()
             .map(|target| tokio::spawn(watch_readiness(target)));
+        let probes = probes.collect();
+        let (under_way, sent) = (Arc::default(), Arc::default());
+        let balancer = Balancer {
+            method,
+            plan,
+            targets,
+            next: AtomicUsize::new(0),
+            under_way: Arc::clone(&under_way),
+            sent: Arc::clone(&sent),
+        };
         Self {
             stop,
-            probes: probes.collect(),
-            driver: tokio::spawn(drive(plan, targets, stopped)),
+            under_way,
+            sent,
+            probes,
+            driver: tokio::spawn(drive(Arc::new(balancer), stopped)),
         }
+    }
+
+    /// Requests that are sent and not answered yet.
+    pub fn under_way(&self) -> u64 {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Requests started so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Stops sending, waits for every request under way, and reports.
@@ -128,16 +158,7 @@ async fn watch_readiness(target: Arc<Target>) {
     }
 }
 
-async fn drive(
-    plan: Plan,
-    targets: Vec<Arc<Target>>,
-    mut stopped: watch::Receiver<bool>,
-) -> Report {
-    let balancer = Arc::new(Balancer {
-        plan,
-        targets,
-        next: AtomicUsize::new(0),
-    });
+async fn drive(balancer: Arc<Balancer>, mut stopped: watch::Receiver<bool>) -> Report {
     let mut tick = interval(Duration::from_secs(1) / balancer.plan.rate);
     // Late ticks are made up for: the rate holds on average.
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -179,13 +200,24 @@ impl Report {
 }
 
 struct Balancer {
+    method: Method,
     plan: Plan,
     targets: Vec<Arc<Target>>,
     next: AtomicUsize,
+    under_way: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Balancer {
     async fn request(&self) -> Outcome {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.repeatedly().await;
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        outcome
+    }
+
+    async fn repeatedly(&self) -> Outcome {
         let began = Instant::now();
         let mut repeated = 0;
         let reply = loop {
@@ -210,15 +242,17 @@ impl Balancer {
         let target = self.choose();
         let idle = target.idle.lock().await.pop();
         let reused = idle.filter(|connection| !connection.is_closed());
-        let repeatable = reused.is_some();
+        let repeatable = reused.is_some() && self.method.is_idempotent();
         let mut connection = match reused {
             Some(connection) => connection,
             None => self.connect(target).await?,
         };
-        let request = Request::get(self.plan.path.as_str()).body(empty());
-        let reply = connection
-            .send(request.expect("a request of fixed shape"))
-            .await;
+        let request = Request::builder()
+            .method(self.method.clone())
+            .uri(self.plan.path.as_str())
+            .body(empty())
+            .expect("a request of fixed shape");
+        let reply = connection.send(request).await;
         match reply {
             Ok(reply) => {
                 if !connection.is_closed() {
