@@ -34,6 +34,9 @@ mod jwt;
 /// How many requests an instance takes.
 mod rate_limits;
 
+/// Two datacenters, with and without gateways between them.
+mod datacenters;
+
 /// A sidecar follows its registration.
 mod registration;
 

@@ -11,8 +11,10 @@ pub mod tools;
 pub mod wait;
 
 pub mod consul;
+pub mod datacenter;
 pub mod entry_gateway;
 pub mod gateway;
+pub mod mesh_gateway;
 pub mod sidecar;
 pub mod terminating;
 

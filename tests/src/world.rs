@@ -49,7 +49,7 @@ where
 }
 
 /// Moves the calling thread, and all it will start, into an empty namespace.
-fn enter_new_namespace() {
+pub(crate) fn enter_new_namespace() {
     unshare(CloneFlags::CLONE_NEWNET).expect(
         "no new network namespace: integration tests need root \
          (or: unshare --user --map-root-user make integration)",
@@ -70,7 +70,7 @@ pub struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             directory: TempDir::with_prefix("meridian-it-").expect("a directory for logs"),
             logs: RefCell::default(),
@@ -108,15 +108,13 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl World {
+    /// Prints the tails of all logs.
     #[expect(
         clippy::print_stderr,
         reason = "the logs of a failed test belong into its output"
     )]
-    fn drop(&mut self) {
-        if !thread::panicking() {
-            return;
-        }
+    pub(crate) fn tell(&self) {
         for (name, path) in self.logs.borrow().iter() {
             let text = std::fs::read(path).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
@@ -129,21 +127,42 @@ impl Drop for World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.tell();
+        }
+    }
+}
+
 /// Is somebody listening on a TCP port of the calling thread's namespace?
 /// Looks without connecting, so that nothing counts a connection.
 pub fn listens(port: u16) -> bool {
-    const LISTEN: &str = "0A";
-    ["tcp", "tcp6"].iter().any(|table| {
+    sockets(port, "0A") > 0
+}
+
+/// Connections that are open at their server's end, on a TCP port of the calling thread's
+/// namespace.
+pub fn open_connections(port: u16) -> usize {
+    sockets(port, "01")
+}
+
+/// TCP sockets with a local port, in a state as the kernel numbers it.
+fn sockets(port: u16, state: &str) -> usize {
+    let port = format!("{port:04X}");
+    let rows = ["tcp", "tcp6"].map(|table| {
         let path = format!("/proc/thread-self/net/{table}");
-        let rows = std::fs::read_to_string(path).unwrap_or_default();
-        rows.lines().skip(1).any(|row| {
-            let mut columns = row.split_whitespace().skip(1);
-            let local = columns
-                .next()
-                .and_then(|address| address.rsplit(':').next());
-            local == Some(format!("{port:04X}").as_str()) && columns.nth(1) == Some(LISTEN)
-        })
+        std::fs::read_to_string(path).unwrap_or_default()
+    });
+    let rows = rows.iter().flat_map(|rows| rows.lines().skip(1));
+    rows.filter(|row| {
+        let mut columns = row.split_whitespace().skip(1);
+        let local = columns
+            .next()
+            .and_then(|address| address.rsplit(':').next());
+        local == Some(port.as_str()) && columns.nth(1) == Some(state)
     })
+    .count()
 }
 
 #[cfg(test)]
