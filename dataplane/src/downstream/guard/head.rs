@@ -219,8 +219,7 @@ fn absolute_form(
     target: &[u8],
     offset: usize,
 ) -> Result<Option<Absolute>, Violation> {
-    let legal = |byte: &u8| byte.is_ascii_graphic() && *byte != b'#';
-    if !target.iter().all(legal) {
+    if !is_target(target) {
         return Err(Violation::Target);
     }
     if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
@@ -243,6 +242,15 @@ fn absolute_form(
         authority: start..start + end,
         default_port,
     }))
+}
+
+/// What Pingora's URI type takes: with anything else it closes the connection without an answer.
+fn is_target(target: &[u8]) -> bool {
+    let query = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let (path, query) = target.split_at(query);
+    let graphic = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>');
+    path.iter().all(|byte| graphic(*byte) && *byte != b'`')
+        && query.iter().all(|byte| graphic(*byte) && *byte != b'"')
 }
 
 /// Those of absolute-form, each with its port.
