@@ -35,8 +35,8 @@ pub(super) fn slashes(path: &[u8], action: EscapedSlashes) -> Result<Slashes, Re
     Ok(decoded)
 }
 
-/// Decodes unreserved characters (RFC 3986, 2.3), writes all other escapes in
-/// upper case (6.2.2.1), and reads `\` as `/`.
+/// Decodes unreserved characters (RFC 3986, 2.3) and reads `\` as `/`. Other escapes stay as they
+/// were written, as in Envoy: a rule for `/a%2fb` is meant for that path.
 pub(super) fn unreserved(path: &[u8]) -> Result<Vec<u8>, Reason> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut previous = None;
@@ -57,7 +57,7 @@ pub(super) fn unreserved(path: &[u8]) -> Result<Vec<u8>, Reason> {
             Piece::Byte(byte) => decoded.push(byte),
             Piece::Escape(0, _) => return Err(Reason::Nul),
             Piece::Escape(value, _) if is_unreserved(value) => decoded.push(value),
-            Piece::Escape(_, raw) => decoded.extend(raw.iter().map(u8::to_ascii_uppercase)),
+            Piece::Escape(_, raw) => decoded.extend_from_slice(raw),
         }
     }
     Ok(decoded)

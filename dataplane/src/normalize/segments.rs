@@ -8,7 +8,11 @@ pub(super) fn refuse_hidden_dots(path: &[u8]) -> Result<(), Reason> {
         let rest = segment
             .strip_prefix(b"..")
             .or_else(|| segment.strip_prefix(b"."));
-        rest.is_some_and(|rest| rest.starts_with(b";") || rest.starts_with(b"%3B"))
+        let escaped = |rest: &[u8]| {
+            rest.get(..3)
+                .is_some_and(|start| start.eq_ignore_ascii_case(b"%3b"))
+        };
+        rest.is_some_and(|rest| rest.starts_with(b";") || escaped(rest))
     };
     if path.split(|byte| *byte == b'/').any(hidden) {
         return Err(Reason::DotSegmentWithParameter);

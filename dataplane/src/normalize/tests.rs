@@ -48,7 +48,7 @@ fn known_bypasses_of_a_path_rule_are_closed_at_the_edge() {
         ("/%c0%ae%c0%ae/admin", reject(Reason::Overlong)),
         ("/%e0%80%ae/admin", reject(Reason::Overlong)),
         ("/%f0%80%80%ae/admin", reject(Reason::Overlong)),
-        ("/caf%c3%a9", changed("/caf%C3%A9")),
+        ("/caf%c3%a9", Normalized::Unchanged),
         ("/%u002e%u002e/admin", reject(Reason::MalformedEscape)),
         ("/%", reject(Reason::MalformedEscape)),
         ("/%2", reject(Reason::MalformedEscape)),
@@ -85,7 +85,7 @@ fn escaped_slashes_are_treated_as_told() {
     };
     let redirect = |text: &str| Normalized::Redirect(text.to_owned());
     let cases = [
-        (EscapedSlashes::Keep, "/a%2fb%5Cc", changed("/a%2Fb%5Cc")),
+        (EscapedSlashes::Keep, "/a%2fb%5Cc", Normalized::Unchanged),
         (
             EscapedSlashes::Reject,
             "/a%2Fb",
