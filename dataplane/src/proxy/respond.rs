@@ -57,8 +57,14 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
     let (mut head, body) = match &reply.cause {
         Cause::Redirect { status, location } => redirect(*status, location)?,
         Cause::Failure {
-            failure, detail, ..
-        } if grpc => grpc_status(*failure, *detail)?,
+            failure,
+            detail,
+            envoy,
+            ..
+        } if grpc => {
+            let words = failure.as_envoy().filter(|_| *envoy).map(|(_, text)| text);
+            grpc_status(*failure, words.or(*detail))?
+        }
         Cause::Failure {
             failure,
             detail,
