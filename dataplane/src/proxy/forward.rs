@@ -50,10 +50,6 @@ pub(crate) async fn forward(
         return refuse(session, scene, Failure::NoHealthyUpstream, record).await;
     };
     let upgrade = admitted.upgrade && cluster.model.protocol == UpstreamProtocol::Http1;
-    let Some(_permit) = cluster.breaker.try_request() else {
-        cluster.metrics.failed(TryError::Overflow, Duration::ZERO);
-        return refuse(session, scene, Failure::Overflow, record).await;
-    };
     let body_comes = !session.is_body_empty();
     let timeouts = action.model.timeouts;
     let started = Deadline::now();

@@ -25,7 +25,7 @@ pub enum Resource {
     Connection,
     /// Requests that wait for a connection.
     Pending,
-    /// Requests under way, waiting ones included.
+    /// Requests under way; those that wait for a connection are not.
     Request,
     /// Retries under way.
     Retry,

@@ -222,23 +222,39 @@ async fn connect_http1(
     metrics: &Arc<ClusterMetrics>,
 ) -> Result<Session, ConnectError> {
     let idle = POOL.with_borrow_mut(|pool| pool.take_idle(key, Instant::now()));
-    let (stream, origin, reused): (Stream, _, _) = match idle {
-        Some(idle) => (idle.stream, idle.origin, true),
+    let idle = match idle {
+        Some(idle) => idle,
         None => {
             // As Envoy counts: a request also waits while its connection is being made.
             let _pending = key.breaker.try_pending().ok_or(ConnectError::Overflow)?;
             match connection_or_leave(key).await {
-                Turn::Reuse(idle) => (idle.stream, idle.origin, true),
+                Turn::Reuse(idle) => idle,
                 Turn::Dial(permit) => {
+                    let leave = leave_for_request(key)?;
                     let io = dial(key.address(), &key.profile, limit).await?;
                     let origin = Origin::new(key, metrics, Some(permit));
-                    (Box::new(io.unwaiting()), origin, false)
+                    let session = Http1::new(Box::new(io.unwaiting()));
+                    return Ok(Session::http1(key.clone(), origin, session, leave));
                 }
             }
         }
     };
-    let session = Http1::new(stream);
-    Ok(Session::http1(key.clone(), origin, session, reused))
+    match leave_for_request(key) {
+        Ok(leave) => {
+            let session = Http1::new(idle.stream);
+            Ok(Session::http1(key.clone(), idle.origin, session, leave).reused())
+        }
+        Err(error) => {
+            give_back(key.clone(), idle.origin, idle.stream);
+            Err(error)
+        }
+    }
+}
+
+/// Leave for a request that has its connection. As in Envoy, requests that wait for one are
+/// capped by themselves.
+fn leave_for_request(key: &PoolKey) -> Result<Permit, ConnectError> {
+    key.breaker.try_request().ok_or(ConnectError::Overflow)
 }
 
 /// What a request without a connection gets in its turn.
@@ -304,7 +320,10 @@ async fn connect_http2(
     loop {
         match POOL.with_borrow_mut(|pool| pool.shared(key, Instant::now())) {
             Next::Use(connection) => match connection.spawn_stream().await {
-                Ok(Some(stream)) => return Ok(Session::http2(stream, true)),
+                Ok(Some(stream)) => {
+                    let leave = leave_for_request(key)?;
+                    return Ok(Session::http2(stream, leave).reused());
+                }
                 Ok(None) => {}
                 // The next round sees the mark, and makes another connection.
                 Err(_) => connection.mark_shutdown(),
@@ -338,7 +357,7 @@ async fn connect_http2(
                 });
                 drop(turn);
                 if let Some(stream) = stream {
-                    return Ok(Session::http2(stream, false));
+                    return Ok(Session::http2(stream, leave_for_request(key)?));
                 }
             }
         }

@@ -4,6 +4,7 @@
 use super::io::UpstreamIo;
 use super::pool::{self, Origin, PoolKey};
 use super::unsent::Backlog;
+use crate::resilience::Permit;
 use bytes::Bytes;
 use h2::SendStream;
 use http::HeaderMap;
@@ -20,6 +21,8 @@ use std::task::{Context, Poll, ready};
 /// A connection, or a stream of one, that carries one request.
 pub(crate) struct Session {
     reused: bool,
+    /// Counts the request as under way.
+    _leave: Permit,
     codec: Codec,
 }
 
@@ -81,7 +84,8 @@ pub(crate) enum ResponseEvent {
 }
 
 impl Session {
-    pub(crate) fn http1(key: PoolKey, origin: Origin, session: Http1, reused: bool) -> Self {
+    /// A request on a connection of its own, with its leave.
+    pub(crate) fn http1(key: PoolKey, origin: Origin, session: Http1, leave: Permit) -> Self {
         let io: Option<&UpstreamIo> = (**session.stream()).as_any().downcast_ref();
         let backlog = io.and_then(UpstreamIo::backlog).cloned();
         let owned = Owned {
@@ -91,20 +95,31 @@ impl Session {
             key,
         };
         Self {
-            reused,
+            reused: false,
+            _leave: leave,
             codec: Codec::Http1(Box::new(owned)),
         }
     }
 
-    pub(crate) fn http2(stream: Http2Session, reused: bool) -> Self {
+    /// A request as a stream of a connection, with its leave.
+    pub(crate) fn http2(stream: Http2Session, leave: Permit) -> Self {
         Self {
-            reused,
+            reused: false,
+            _leave: leave,
             codec: Codec::Http2(Box::new(Http2 {
                 stream,
                 body: None,
                 unsent: Frames::default(),
                 phase: Phase::Head,
             })),
+        }
+    }
+
+    /// The same, on a connection that had carried requests before.
+    pub(crate) fn reused(self) -> Self {
+        Self {
+            reused: true,
+            ..self
         }
     }
 

@@ -281,7 +281,8 @@ async fn requests_wait_for_a_connection_only_as_far_as_they_may() {
     limited.limits = CircuitLimits {
         connections: Some(1),
         pending_requests: Some(1),
-        requests: None,
+        // One that waits is not under way.
+        requests: Some(1),
     };
     put_cluster(&mut plan, limited);
     let proxy = Proxy::start(plan).await;
