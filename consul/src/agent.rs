@@ -1,5 +1,6 @@
 //! The agent's own endpoints: itself, the services registered with it, and Connect certificates.
 
+mod check;
 mod connect;
 mod proxy;
 mod registration;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+pub use check::AgentCheck;
 pub use connect::{Leaf, Root, Roots};
 pub use proxy::{Expose, ExposePath, MeshGateway, Proxy, TransparentProxy, Upstream, UpstreamKind};
 pub use registration::{
@@ -76,6 +78,17 @@ pub struct AgentSelf {
     /// Where it serves proxies over gRPC.
     #[serde(rename = "xDS", deserialize_with = "nullable")]
     pub xds: XdsSettings,
+    /// The agent as others of its cluster know it.
+    #[serde(deserialize_with = "nullable")]
+    pub member: Member,
+}
+
+/// `Member` of [`AgentSelf`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Member {
+    /// The advertised address; empty where it is not known.
+    pub addr: String,
 }
 
 /// `xDS` of [`AgentSelf`].

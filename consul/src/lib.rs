@@ -44,6 +44,7 @@ pub mod entry;
 pub mod health;
 pub mod intention;
 pub mod kv;
+pub mod prepared;
 pub mod session;
 pub mod xds;
 
@@ -55,6 +56,7 @@ pub use query::{Consistency, Meta, Query, Response};
 pub use secret::{Secret, Token};
 pub use tls::{Authorities, ClientPair, TlsConfig};
 pub use wire::Unknown;
+pub use wire::positive_duration;
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -104,6 +104,12 @@ pub(crate) fn go_duration(duration: Duration) -> String {
     }
 }
 
+/// A positive duration as Go writes it (`1m30s`), such as free-form settings hold.
+#[must_use]
+pub fn positive_duration(text: &str) -> Option<Duration> {
+    parse_duration(text)?.filter(|duration| !duration.is_zero())
+}
+
 /// Go's `time.ParseDuration`: `Some(None)` for a negative duration, `None` for other text.
 fn parse_duration(text: &str) -> Option<Option<Duration>> {
     let (negative, mut rest) = match text.strip_prefix('-') {

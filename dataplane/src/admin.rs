@@ -21,7 +21,7 @@ mod problem;
 mod signal;
 
 use self::access::Access;
-use self::answer::Router;
+use self::answer::{Router, Scope};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
@@ -142,7 +142,7 @@ pub enum AdminError {
 pub struct AdminListener {
     listener: TcpListener,
     address: SocketAddr,
-    access: Access,
+    scope: Scope,
 }
 
 impl AdminListener {
@@ -160,7 +160,23 @@ impl AdminListener {
         Ok(Self {
             listener,
             address,
-            access: Access::new(config.token),
+            scope: Scope::Everything(Access::new(config.token)),
+        })
+    }
+
+    /// Binds a listener for scrapers: it answers `/metrics` to everybody, and knows no other path.
+    /// So it may be opened anywhere without a token.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub async fn for_scrapers(bind: SocketAddr) -> Result<Self, AdminError> {
+        let failed = |source| AdminError::Bind { bind, source };
+        let listener = TcpListener::bind(bind).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            listener,
+            address,
+            scope: Scope::Metrics,
         })
     }
 
@@ -171,7 +187,7 @@ impl AdminListener {
 
     /// Answers until the future is dropped.
     pub async fn serve(self, operations: Arc<dyn Operations>) {
-        let router = Arc::new(Router::new(operations, self.access));
+        let router = Arc::new(Router::new(operations, self.scope));
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             // The semaphore is never closed; were it, there would be no place.

@@ -11,6 +11,7 @@
 //! | [`client`] | what upstream connections present to the mesh and whom they expect there |
 //! | [`outside`] | the same to services outside the mesh |
 //! | [`peer`] | the proved other side of one connection |
+//! | [`terms`] | versions and suites that one side agrees to |
 //! | [`failure`] | why a handshake came to nothing, for metric and log |
 
 pub mod certificate;
@@ -19,6 +20,7 @@ pub mod failure;
 pub mod outside;
 pub mod peer;
 pub mod server;
+mod terms;
 
 #[cfg(test)]
 pub(crate) mod authority;
@@ -92,6 +94,9 @@ pub enum TlsError {
     /// Any server with a certificate of the system's roots would do.
     #[error("no server name to verify, and no roots of the target's own")]
     NoServerName,
+    /// The terms leave no version that we speak.
+    #[error("no version of TLS is left that could be spoken")]
+    NothingSpoken,
     /// The protocol versions do not fit the provider.
     #[error("TLS versions cannot be offered")]
     Versions(#[source] rustls::Error),

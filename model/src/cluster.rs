@@ -2,7 +2,7 @@
 
 use crate::identity::{PrivateKey, SpiffeId, TrustDomain};
 use crate::policy::{CircuitLimits, LoadBalancing, OutlierPolicy};
-use crate::{ClusterName, Endpoint, IdentityName};
+use crate::{ClusterName, Endpoint, IdentityName, TlsTerms};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +99,8 @@ pub struct MeshTransport {
     pub sni: Arc<str>,
     /// The peer must be exactly one of these. Empty refuses everyone.
     pub expected: Vec<SpiffeId>,
+    /// Versions and suites that are offered.
+    pub terms: TlsTerms,
 }
 
 /// TLS to a service outside the mesh.

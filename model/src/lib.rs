@@ -25,6 +25,7 @@ pub mod rate;
 pub mod route;
 pub mod snapshot;
 pub mod sni;
+pub mod tls;
 
 pub use blueprint::{Backend, Blueprint, ConsulService, Discovery};
 pub use cluster::{Cluster, Target, Transport, UpstreamProtocol};
@@ -39,3 +40,4 @@ pub use pattern::Pattern;
 pub use rate::{RateLimit, RouteRate, TokenBucket};
 pub use route::{Route, RouteAction, RouteMatch, RouteTable};
 pub use snapshot::{Rejection, Snapshot, SourceState, SourceStatus};
+pub use tls::{CipherSuite, TlsTerms};

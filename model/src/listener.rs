@@ -2,8 +2,8 @@
 
 use crate::rate::RateLimit;
 use crate::sni::SniService;
-use crate::{Authorization, ClusterName, IdentityName, ListenerName, RouteTable};
-use std::net::SocketAddr;
+use crate::{Authorization, ClusterName, IdentityName, ListenerName, RouteTable, TlsTerms};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub struct Listener {
     pub limits: ConnectionLimits,
     /// How long a client may take.
     pub deadlines: ConnectionDeadlines,
+    /// From where it may be called.
+    pub callers: Callers,
 }
 
 /// Address of a listener.
@@ -39,6 +41,26 @@ pub enum Bind {
         /// Permission bits, if not those of the umask.
         mode: Option<u32>,
     },
+}
+
+/// From where a listener may be called. Others are let go before they said anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Callers {
+    /// From anywhere.
+    #[default]
+    Anywhere,
+    /// From this machine: from loopback, from a unix socket, or from one of these addresses.
+    Machine(Vec<IpAddr>),
+}
+
+impl Callers {
+    /// Whether a client may connect; `None` is one without an address.
+    pub fn admit(&self, client: Option<IpAddr>) -> bool {
+        match (self, client.map(|client| client.to_canonical())) {
+            (Self::Anywhere, _) | (_, None) => true,
+            (Self::Machine(own), Some(client)) => client.is_loopback() || own.contains(&client),
+        }
+    }
 }
 
 /// Which way traffic flows, seen from the proxied service.
@@ -75,6 +97,8 @@ pub enum Security {
         identity: IdentityName,
         /// Protocols offered by ALPN, most wanted first; a client without ALPN is served too.
         alpn: Vec<Alpn>,
+        /// Versions and suites that are spoken.
+        terms: TlsTerms,
     },
     /// Ordinary server TLS, certificate chosen by SNI.
     Edge(EdgeTls),
@@ -322,6 +346,30 @@ impl Default for ConnectionDeadlines {
             request_head: Duration::from_secs(10),
             idle: Duration::from_secs(300),
             stall: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machines_own_callers_are_told_from_others() {
+        let ip = |text: &str| Some(text.parse().unwrap());
+        let machine = Callers::Machine(vec!["10.0.0.1".parse().unwrap()]);
+        for own in [
+            ip("127.0.0.9"),
+            ip("::1"),
+            ip("10.0.0.1"),
+            ip("::ffff:10.0.0.1"),
+            None,
+        ] {
+            assert!(machine.admit(own), "{own:?}");
+        }
+        for other in [ip("10.0.0.2"), ip("fd00::1")] {
+            assert!(!machine.admit(other), "{other:?}");
+            assert!(Callers::Anywhere.admit(other));
         }
     }
 }

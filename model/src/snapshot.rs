@@ -2,6 +2,7 @@
 
 use crate::{Cluster, ClusterName, Identity, IdentityName, Listener, ListenerName};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub rejected: Vec<Rejection>,
     /// How fresh the knowledge is.
     pub sources: Vec<SourceStatus>,
+    /// Where metrics, and nothing else, are told to scrapers, beside the admin listener.
+    pub scrape: Option<SocketAddr>,
 }
 
 impl Snapshot {
@@ -41,6 +44,7 @@ impl Snapshot {
             && self.clusters == other.clusters
             && self.identities == other.identities
             && self.rejected == other.rejected
+            && self.scrape == other.scrape
     }
 }
 

@@ -2,7 +2,7 @@
 //! their handshake.
 
 use crate::listener::{Alpn, HttpService, TcpService};
-use crate::{ClusterName, IdentityName};
+use crate::{ClusterName, IdentityName, TlsTerms};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub enum SniAction {
         identity: IdentityName,
         /// Protocols offered by ALPN, most wanted first.
         alpn: Vec<Alpn>,
+        /// Versions and suites that are spoken.
+        terms: TlsTerms,
         /// What is done with what was inside.
         service: TerminatedService,
     },

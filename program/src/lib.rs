@@ -15,6 +15,7 @@ pub mod supervise;
 pub mod validate;
 
 mod counts;
+mod scrape;
 
 pub use counts::Counts;
 pub use options::{ConsulOptions, ProgramOptions};

@@ -4,7 +4,7 @@
 //! it lives, and gives a source somewhere to count; [`Proxy`] serves traffic;
 //! [`Proxy::end`] drains and flushes.
 
-use crate::{Counts, Settings};
+use crate::{Counts, Settings, scrape};
 use meridian_dataplane::admin::{AdminError, AdminListener, Operations};
 use meridian_dataplane::plane::{self, DataPlane, DrainReport};
 use meridian_model::{ListenerName, Snapshot};
@@ -111,7 +111,7 @@ impl Opened {
             plane::Settings {
                 workers: self.settings.workers.get(),
             },
-            snapshots,
+            snapshots.clone(),
             plane::Telemetry {
                 metrics: self.metrics.clone(),
                 access_log: self.access_log.clone(),
@@ -120,19 +120,20 @@ impl Opened {
         )
         .map_err(StartError::DataPlane)?;
         let admin_address = self.admin.address();
-        let desk = Desk {
+        let desk: Arc<dyn Operations> = Arc::new(Desk {
             plane: plane.clone(),
             metrics: self.metrics,
             counts: self.counts,
             log: self.log,
             end: self.end,
-        };
+        });
         Ok(Proxy {
             plane,
             access_log: self.access_log,
             spans: self.spans,
             admin_address,
-            admin: tokio::spawn(self.admin.serve(Arc::new(desk))),
+            scrape: tokio::spawn(scrape::follow(snapshots, Arc::clone(&desk))),
+            admin: tokio::spawn(self.admin.serve(desk)),
             drain: self.settings.drain,
         })
     }
@@ -145,6 +146,8 @@ pub struct Proxy {
     spans: SpanSink,
     admin_address: SocketAddr,
     admin: JoinHandle<()>,
+    /// Answers scrapers at an address of their own.
+    scrape: JoinHandle<()>,
     drain: Duration,
 }
 
@@ -197,6 +200,7 @@ impl Proxy {
             tracing::warn!(error = %Chain(&error), "spans were lost");
         }
         self.admin.abort();
+        self.scrape.abort();
     }
 }
 

@@ -25,7 +25,7 @@ use meridian_model::route::{
 };
 use meridian_model::{
     Cluster, ClusterName, IdentityName, Rejection, Route, RouteAction, RouteMatch, RouteName,
-    RouteTable, TrustDomain, UpstreamProtocol,
+    RouteTable, TlsTerms, TrustDomain, UpstreamProtocol,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) limits: CircuitLimits,
     /// Passive health checking of every cluster.
     pub(crate) outlier: Option<OutlierPolicy>,
+    /// TLS that is offered to targets.
+    pub(crate) terms: TlsTerms,
 }
 
 /// Where the instances of targets are looked up.

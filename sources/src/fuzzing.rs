@@ -14,7 +14,7 @@ use consul::intention::Intention;
 use meridian_model::intention::{Authorization, Decision};
 use meridian_model::policy::CircuitLimits;
 use meridian_model::route::Destination;
-use meridian_model::{Health, Rejection, RouteMatch, TrustDomain, Verdict};
+use meridian_model::{Health, Rejection, RouteMatch, TlsTerms, TrustDomain, Verdict};
 use std::collections::BTreeSet;
 
 /// A discovery chain.
@@ -62,6 +62,7 @@ pub(crate) fn translated(chain: &CompiledChain, instances: &[ServiceEntry]) -> T
         datacenter: "dc1",
         limits: CircuitLimits::default(),
         outlier: None,
+        terms: TlsTerms::default(),
     };
     let instances = instances.to_vec();
     let translated = translate(chain, &setting, &Everywhere(&instances));

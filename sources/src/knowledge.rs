@@ -6,12 +6,13 @@
 use crate::dns::{Answer, Name};
 use crate::jwks::{KeyOrigin, Keys};
 use crate::settling::settled;
-use consul::agent::{AgentSelf, AgentService, Leaf, Roots};
+use consul::agent::{AgentCheck, AgentSelf, AgentService, Leaf, Roots};
 use consul::catalog::GatewayService;
 use consul::chain::CompiledChain;
 use consul::entry::{Entry, JwtProviderEntry, MeshEntry, ServiceResolver};
 use consul::health::ServiceEntry;
 use consul::intention::Intention;
+use consul::prepared::QueryResult;
 use consul::xds::GatewayCertificate;
 use meridian_model::{SourceState, SourceStatus};
 use serde_json::Value;
@@ -40,6 +41,10 @@ pub(crate) enum Topic {
     Chain(ChainQuery),
     /// Instances of a service.
     Instances(InstancesQuery),
+    /// What a prepared query finds.
+    Prepared(PreparedQuery),
+    /// Checks of a service instance beside this agent, by the instance's ID.
+    Checks(String),
     /// A configuration entry, by kind and name.
     Entry(&'static str, String),
     /// Services behind a gateway, by the gateway's name.
@@ -78,6 +83,8 @@ impl Topic {
             Self::Mesh => "mesh",
             Self::Chain(_) => "chain",
             Self::Instances(_) => "health",
+            Self::Prepared(_) => "prepared_query",
+            Self::Checks(_) => "checks",
             Self::Entry(..) => "config_entry",
             Self::GatewayServices(_) => "gateway_services",
             Self::GatewayCertificate(_) => "gateway_certificate",
@@ -125,6 +132,15 @@ pub(crate) struct InstancesQuery {
     pub(crate) filter: Option<String>,
 }
 
+/// A prepared query.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PreparedQuery {
+    /// Its name or ID.
+    pub(crate) name: String,
+    /// Where it is executed; the proxy's own datacenter if not said.
+    pub(crate) datacenter: Option<String>,
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
@@ -138,6 +154,10 @@ pub(crate) enum Fact {
     Mesh(Arc<Option<MeshEntry>>),
     Chain(Arc<CompiledChain>),
     Instances(Arc<Vec<ServiceEntry>>),
+    /// In no order.
+    Prepared(Arc<QueryResult>),
+    /// By ID.
+    Checks(Arc<BTreeMap<String, AgentCheck>>),
     /// `None` where there is no such entry.
     Entry(Arc<Option<Value>>),
     GatewayServices(Arc<Vec<GatewayService>>),
@@ -325,6 +345,23 @@ impl Knowledge {
         let topic = Topic::Instances(query.clone());
         match self.facts.get(&topic) {
             Some(Fact::Instances(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
+    pub(crate) fn prepared(&self, query: &PreparedQuery) -> Known<'_, QueryResult> {
+        let topic = Topic::Prepared(query.clone());
+        match self.facts.get(&topic) {
+            Some(Fact::Prepared(value)) => Known::Value(value),
+            _ => self.unknown(&topic),
+        }
+    }
+
+    /// By ID.
+    pub(crate) fn checks(&self, service_id: &str) -> Known<'_, BTreeMap<String, AgentCheck>> {
+        let topic = Topic::Checks(service_id.to_owned());
+        match self.facts.get(&topic) {
+            Some(Fact::Checks(value)) => Known::Value(value),
             _ => self.unknown(&topic),
         }
     }

@@ -8,6 +8,7 @@ use meridian_model::{
     SourceState, SourceStatus,
 };
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,6 +24,8 @@ pub struct Contents {
     pub identities: BTreeMap<IdentityName, Arc<Identity>>,
     /// What was refused.
     pub rejected: Vec<Rejection>,
+    /// Where metrics are told to scrapers.
+    pub scrape: Option<SocketAddr>,
 }
 
 impl Contents {
@@ -58,6 +61,7 @@ impl Contents {
         self.clusters.extend(other.clusters);
         self.identities.extend(other.identities);
         self.rejected.extend(other.rejected);
+        self.scrape = other.scrape.or(self.scrape);
     }
 }
 
@@ -90,6 +94,7 @@ impl Publisher {
             identities: contents.identities,
             rejected: contents.rejected,
             sources,
+            scrape: contents.scrape,
         };
         if last.generation > 0 && next.same_traffic(&last) && next.sources == last.sources {
             return false;

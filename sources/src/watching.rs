@@ -25,17 +25,22 @@ pub struct ConsulOptions {
     /// How often the agent is asked for what cannot be waited for: its default intention policy,
     /// which it only reads from its own configuration, and the list of datacenters.
     pub policy_poll: Duration,
+    /// How often prepared queries are executed: nobody can wait for their answers to change.
+    pub prepared_poll: Duration,
     /// Verdict where no intention matches. `None` asks the agent, which needs `agent:read`; an
     /// agent that refuses to say means deny.
     pub default_intention: Option<Verdict>,
 }
 
 impl Default for ConsulOptions {
-    /// The policy changes with a reload of the agent; ten seconds later is soon enough.
+    /// The policy changes with a reload of the agent; ten seconds later is soon enough. So
+    /// it is for prepared queries, which Consul executes every 30 s for its Envoy: an instance
+    /// that is gone costs connections until then.
     fn default() -> Self {
         Self {
             pacing: Pacing::default(),
             policy_poll: Duration::from_secs(10),
+            prepared_poll: Duration::from_secs(10),
             default_intention: None,
         }
     }
@@ -111,6 +116,18 @@ impl Watching {
             Topic::Instances(query) => {
                 let query = instances(client, query);
                 self.follow(topic, query, pacing, Fact::Instances)
+            }
+            Topic::Prepared(query) => {
+                let mut asked = client.prepared_query(&query.name);
+                if let Some(datacenter) = &query.datacenter {
+                    asked = asked.datacenter(datacenter);
+                }
+                let pacing = self.polling(self.options.prepared_poll);
+                self.follow(topic, asked, pacing, Fact::Prepared)
+            }
+            Topic::Checks(service) => {
+                let query = client.agent_checks(service);
+                self.follow(topic, query, self.polling(CHECKS_POLL), Fact::Checks)
             }
             Topic::Entry(kind, name) => {
                 let query = client.config_entry(kind, name);
@@ -198,13 +215,18 @@ impl Watching {
         }))
     }
 
-    /// The pace of what cannot be blocked on.
-    fn polled(&self) -> Pacing {
+    /// Asks once an interval.
+    fn polling(&self, interval: Duration) -> Pacing {
         Pacing {
-            changed: each(self.options.policy_poll),
-            unchanged: each(self.options.policy_poll),
+            changed: each(interval),
+            unchanged: each(interval),
             ..self.options.pacing
         }
+    }
+
+    /// The pace of what the agent, or a catalog, is asked for now and then.
+    fn polled(&self) -> Pacing {
+        self.polling(self.options.policy_poll)
     }
 
     /// A token without `agent:read` is no outage: the policy then is to deny.
@@ -307,6 +329,10 @@ async fn follow<T, F>(
         }
     }
 }
+
+/// The agent answers out of its own memory, and a check that is to be exposed fails until its port
+/// is open.
+const CHECKS_POLL: Duration = Duration::from_secs(2);
 
 /// Certificates are replaced days before they end, so that seconds don't count; and a poll sees
 /// what is swapped by symbolic link, as on Kubernetes' and Nomad's volumes.

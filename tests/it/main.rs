@@ -40,6 +40,18 @@ mod datacenters;
 /// A sidecar follows its registration.
 mod registration;
 
+/// TLS versions and suites of the mesh.
+mod mesh_tls;
+
+/// Plain text is let in by nobody who does not see where it was sent.
+mod permissive;
+
+/// Upstreams that are prepared queries.
+mod prepared_query;
+
+/// Paths and checks without a certificate.
+mod exposed;
+
 /// Rotations, outages, changes and departures cost no request.
 mod zero_loss;
 

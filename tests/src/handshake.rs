@@ -53,7 +53,20 @@ pub async fn connect_as(
     host: &str,
     identity: Option<Identity>,
 ) -> Result<TlsStream<TcpStream>, Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    connect_offering(address, host, identity, ring::default_provider()).await
+}
+
+/// The same with what `provider` offers only: its suites, and the versions that they leave.
+///
+/// # Errors
+/// See [`connect`].
+pub async fn connect_offering(
+    address: SocketAddr,
+    host: &str,
+    identity: Option<Identity>,
+    provider: CryptoProvider,
+) -> Result<TlsStream<TcpStream>, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Credulous(ring::default_provider())));

@@ -5,8 +5,8 @@ use super::{Context, certificate};
 use crate::file::{Listener as Written, ListenerProtocol, ListenerTls, TlsVersion};
 use crate::path::Path;
 use meridian_model::listener::{
-    Alpn, ClientCertificateHeader, ClientTrust, ConnectionDeadlines, ConnectionLimits, EdgeTls,
-    HttpService, PathNormalization, TcpService, TlsVersion as ModelVersion,
+    Alpn, Callers, ClientCertificateHeader, ClientTrust, ConnectionDeadlines, ConnectionLimits,
+    EdgeTls, HttpService, PathNormalization, TcpService, TlsVersion as ModelVersion,
 };
 use meridian_model::route::{Precedence, VirtualHost};
 use meridian_model::{Bind, Direction, Listener, RouteTable, Security, Service};
@@ -47,6 +47,7 @@ fn one(written: &Written, table: Table, cx: &mut Context<'_>, path: &Path) -> Li
         service: service(written, table),
         limits: limits(written, cx, path),
         deadlines: deadlines(written),
+        callers: Callers::Anywhere,
     }
 }
 

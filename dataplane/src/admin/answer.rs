@@ -34,12 +34,21 @@ POST /drain      drain and end, as SIGTERM does
 /// Answers requests of operators.
 pub(super) struct Router {
     operations: Arc<dyn Operations>,
-    access: Access,
+    scope: Scope,
+}
+
+/// How much a listener answers.
+#[derive(Debug)]
+pub(super) enum Scope {
+    /// Everything, to those who may ask.
+    Everything(Access),
+    /// Metrics, to everybody.
+    Metrics,
 }
 
 impl Router {
-    pub(super) fn new(operations: Arc<dyn Operations>, access: Access) -> Self {
-        Self { operations, access }
+    pub(super) fn new(operations: Arc<dyn Operations>, scope: Scope) -> Self {
+        Self { operations, scope }
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -59,7 +68,14 @@ impl Router {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
-        let admitted = self.access.admit(request.headers());
+        let admitted = match (&self.scope, request.uri().path()) {
+            (Scope::Everything(access), _) => access.admit(request.headers()),
+            (Scope::Metrics, "/metrics") => Ok(()),
+            (Scope::Metrics, _) => {
+                let detail = "this listener tells metrics only: GET /metrics";
+                return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+            }
+        };
         // The paths of health checks tell strangers yes or no, nothing more.
         match request.uri().path() {
             "/live" => return reading(&request).map(|()| text("alive\n")),

@@ -9,10 +9,13 @@ use super::handle::ListenerHandle;
 use super::serve::{Arrival, serve};
 use super::socket::{Acceptor, BACKLOG, tune};
 use super::{ConnectionHandler, DrainWatch};
+use crate::authorize;
 use crate::downstream::Socket;
 use crate::drain::Drain;
 use crate::workers::{WorkerId, Workers};
 use arc_swap::ArcSwap;
+use meridian_model::Verdict;
+use meridian_telemetry::metrics::Layer;
 use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
@@ -111,6 +114,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 impl<H: ConnectionHandler> Accepting<H> {
     fn dispatch(&self, worker: WorkerId, socket: Socket, peer: Option<SocketAddr>) {
         let listener = self.current.load_full();
+        if !listener
+            .state()
+            .model
+            .callers
+            .admit(peer.map(|peer| peer.ip()))
+        {
+            listener
+                .metrics()
+                .verdict(Layer::L4, authorize::label(Verdict::Deny));
+            return;
+        }
         let Some(admitted) = listener.admit() else {
             listener.metrics().limit_reached();
             return;

@@ -200,6 +200,7 @@ pub(crate) fn http(name: &str) -> Listener {
         })),
         limits: ConnectionLimits::default(),
         deadlines: ConnectionDeadlines::default(),
+        callers: Callers::Anywhere,
     }
 }
 

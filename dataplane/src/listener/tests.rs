@@ -6,7 +6,7 @@ use crate::drain::Drained;
 use crate::tls::authority::{Authority, Flaw};
 use crate::tls::{mesh_client_config, mesh_server_config};
 use meridian_model::listener::{ConnectionDeadlines, ConnectionLimits};
-use meridian_model::{Bind, Listener, Security};
+use meridian_model::{Bind, Listener, Security, TlsTerms};
 use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,6 +226,7 @@ fn mesh_listener() -> Mesh {
     listener.security = Security::Mesh {
         identity: "api".into(),
         alpn: Vec::new(),
+        terms: TlsTerms::default(),
     };
     listener.deadlines = ConnectionDeadlines {
         handshake: Duration::from_millis(200),
@@ -234,7 +235,7 @@ fn mesh_listener() -> Mesh {
     let mut fixture = Fixture::new();
     let status = fixture.listeners.reconcile(vec![ListenerState {
         model: Arc::new(listener),
-        entrance: Entrance::Tls(mesh_server_config(&api, &[]).unwrap()),
+        entrance: Entrance::Tls(mesh_server_config(&api, &[], &TlsTerms::default()).unwrap()),
         app: (),
     }]);
     let address = address(&status[0]);

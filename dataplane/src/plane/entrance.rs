@@ -41,14 +41,18 @@ pub(super) fn entrance(
     match &listener.security {
         Security::Plain => Ok(Entrance::Plain),
         Security::Edge(edge) => tls::edge_server_config(edge).map(Entrance::Tls),
-        Security::Mesh { identity, alpn } => {
+        Security::Mesh {
+            identity,
+            alpn,
+            terms,
+        } => {
             let identity = identities.get(identity).ok_or(TlsError::NoCertificate)?;
             // Bytes are not negotiated: a TCP service offers no protocol.
             let offered: &[Alpn] = match &listener.service {
                 Service::Http(_) => alpn,
                 Service::Tcp(_) | Service::BySni(_) => &[],
             };
-            tls::mesh_server_config(identity, offered).map(Entrance::Tls)
+            tls::mesh_server_config(identity, offered, terms).map(Entrance::Tls)
         }
     }
 }
@@ -72,13 +76,14 @@ fn way<'a>(
     action: &'a SniAction,
     identities: &Identities,
 ) -> Result<Way, (&'a IdentityName, TlsError)> {
-    let (name, alpn, service) = match action {
+    let (name, alpn, terms, service) = match action {
         SniAction::Passthrough { .. } => return Ok(Way::Through),
         SniAction::Terminate {
             identity,
             alpn,
+            terms,
             service,
-        } => (identity, alpn, service),
+        } => (identity, alpn, terms, service),
     };
     let (behind, offered) = match service {
         TerminatedService::Http(_) => (Behind::Http, alpn.as_slice()),
@@ -87,7 +92,7 @@ fn way<'a>(
     let config = identities
         .get(name)
         .ok_or(TlsError::NoCertificate)
-        .and_then(|identity| tls::mesh_server_config(identity, offered))
+        .and_then(|identity| tls::mesh_server_config(identity, offered, terms))
         .map_err(|error| (name, error))?;
     Ok(Way::Ends(config, behind))
 }

@@ -4,6 +4,7 @@ use super::{End, Meter, Outcome, Reset, Side, relay};
 use crate::downstream::{Rewound, Socket, Wire};
 use crate::tls::authority::{Authority, Flaw};
 use crate::tls::{mesh_client_config, mesh_server_config};
+use meridian_model::TlsTerms;
 use rustls::pki_types::ServerName;
 use std::future::pending;
 use std::io;
@@ -113,7 +114,7 @@ async fn an_end_without_close_notify_is_passed_on_as_a_reset() {
         ca.identity("api", Flaw::None),
     );
     let config = mesh_client_config(&web, &ca.transport(&web, "api"), None).unwrap();
-    let acceptor = TlsAcceptor::from(mesh_server_config(&api, &[]).unwrap());
+    let acceptor = TlsAcceptor::from(mesh_server_config(&api, &[], &TlsTerms::default()).unwrap());
     let (client, accepted) = pair().await;
     let (connected, mut upstream) = pair().await;
     let name = ServerName::try_from("api.test").unwrap();

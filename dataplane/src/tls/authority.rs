@@ -2,7 +2,7 @@
 
 use meridian_model::cluster::MeshTransport;
 use meridian_model::listener::ServerCertificate;
-use meridian_model::{Identity, PrivateKey, SpiffeId, TrustBundle, TrustDomain};
+use meridian_model::{Identity, PrivateKey, SpiffeId, TlsTerms, TrustBundle, TrustDomain};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -111,6 +111,7 @@ impl Authority {
             trust_domain: self.domain.clone(),
             sni: format!("{service}.default.dc1.internal.{}", self.domain).into(),
             expected: vec![self.spiffe(service)],
+            terms: TlsTerms::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::certificate;
 use super::failure::IdentityError;
+use super::terms::offered;
 use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
 use meridian_model::cluster::MeshTransport;
 use meridian_model::listener::Alpn;
@@ -19,12 +20,16 @@ use std::sync::Arc;
 /// to a root of the target's trust domain and be exactly one of the expected.
 ///
 /// # Errors
-/// When chain or key are unusable, or there are no roots of the trust domain.
+/// When chain or key are unusable, there are no roots of the trust domain, or the terms leave
+/// nothing to offer.
 pub fn mesh_client_config(
     identity: &Identity,
     transport: &MeshTransport,
     alpn: Option<Alpn>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    if transport.terms.is_nothing() {
+        return Err(TlsError::NothingSpoken);
+    }
     let owner = identity.name.as_str();
     let domain = &transport.trust_domain;
     let roots = identity
@@ -40,8 +45,9 @@ pub fn mesh_client_config(
         domain: domain.clone(),
         expected: transport.expected.clone(),
     };
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
-        .with_protocol_versions(VERSIONS)
+    let (suites, versions) = offered(&transport.terms);
+    let mut config = ClientConfig::builder_with_provider(suites)
+        .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Verifier(verifier)))

@@ -2,9 +2,10 @@
 
 use super::certificate;
 use super::failure::IdentityError;
+use super::terms::offered;
 use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
 use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate, TlsVersion};
-use meridian_model::{Identity, TrustBundle, TrustDomain};
+use meridian_model::{Identity, TlsTerms, TrustBundle, TrustDomain};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -22,17 +23,23 @@ use std::sync::Arc;
 
 /// Consul Connect's mutual TLS: the leaf is presented to everyone, and a
 /// certificate of one SPIFFE identity under our roots is required of everyone.
-/// Whether that identity may call is the authorizer's business.
+/// Whether that identity may call is the authorizer's business. Terms that leave nothing to speak
+/// make a configuration under which every handshake fails.
 ///
 /// # Errors
 /// When chain, key or roots are unusable.
 pub fn mesh_server_config(
     identity: &Identity,
     alpn: &[Alpn],
+    terms: &TlsTerms,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    if terms.is_nothing() {
+        return refusing_everyone();
+    }
     let owner = identity.name.as_str();
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
-        .with_protocol_versions(versions(TlsVersion::V1_2))
+    let (suites, versions) = offered(terms);
+    let mut config = ServerConfig::builder_with_provider(suites)
+        .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?
         .with_client_cert_verifier(Arc::new(MeshClients::new(&identity.trust)?))
         .with_single_cert(
@@ -45,6 +52,26 @@ pub fn mesh_server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// A configuration that has no certificate for anybody: an error here would leave the listener's
+/// last version in place, which speaks what the operator has just forbidden.
+fn refusing_everyone() -> Result<Arc<ServerConfig>, TlsError> {
+    let config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(versions(TlsVersion::V1_3))
+        .map_err(TlsError::Versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(NoCertificate));
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesServerCert for NoCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
 }
 
 /// Ordinary server TLS, the certificate chosen by SNI. Sessions resume, as no

@@ -3,7 +3,7 @@
 use super::authority::{Authority, Flaw};
 use super::*;
 use meridian_model::cluster::MeshTransport;
-use meridian_model::{Identity, TrustBundle};
+use meridian_model::{CipherSuite, Identity, TlsTerms, TrustBundle};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -41,7 +41,7 @@ async fn meet(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> Met {
 
 async fn mesh(server: &Identity, client: &Identity, transport: &MeshTransport) -> Met {
     meet(
-        mesh_server_config(server, &[]).unwrap(),
+        mesh_server_config(server, &[], &TlsTerms::default()).unwrap(),
         mesh_client_config(client, transport, None).unwrap(),
     )
     .await
@@ -128,14 +128,22 @@ async fn a_client_without_certificate_is_shown_ours_and_refused() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let met = meet(mesh_server_config(&api, &[]).unwrap(), Arc::new(client)).await;
+    let met = meet(
+        mesh_server_config(&api, &[], &TlsTerms::default()).unwrap(),
+        Arc::new(client),
+    )
+    .await;
     assert_eq!(met.client, Err(HandshakeFailure::WrongIdentity));
     // One that accepts any mesh leaf is refused for its lack of one.
     let web = ca.identity("web", Flaw::None);
     let mut config =
         ClientConfig::clone(&mesh_client_config(&web, &ca.transport(&web, "api"), None).unwrap());
     config.client_auth_cert_resolver = Arc::new(Nothing);
-    let met = meet(mesh_server_config(&api, &[]).unwrap(), Arc::new(config)).await;
+    let met = meet(
+        mesh_server_config(&api, &[], &TlsTerms::default()).unwrap(),
+        Arc::new(config),
+    )
+    .await;
     assert_eq!(met.server.err(), Some(HandshakeFailure::NoCertificate));
     assert_eq!(met.client, Err(HandshakeFailure::Refused));
 }
@@ -203,10 +211,52 @@ fn unusable_material_is_an_error_that_names_its_owner() {
     let ca = Authority::new("td");
     let mut web = ca.identity("web", Flaw::None);
     web.key = meridian_model::PrivateKey::from_der(*b"nonsense");
-    let error = mesh_server_config(&web, &[]).unwrap_err();
+    let error = mesh_server_config(&web, &[], &TlsTerms::default()).unwrap_err();
     assert!(matches!(error, TlsError::Key { owner, .. } if &*owner == "web"));
     let mut web = ca.identity("web", Flaw::None);
     web.key = ca.identity("api", Flaw::None).key;
-    let error = mesh_server_config(&web, &[]).unwrap_err();
+    let error = mesh_server_config(&web, &[], &TlsTerms::default()).unwrap_err();
     assert!(matches!(error, TlsError::Certificate { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn only_agreed_versions_and_suites_are_spoken() {
+    let ca = Authority::new("td");
+    let (web, api) = (
+        ca.identity("web", Flaw::None),
+        ca.identity("api", Flaw::None),
+    );
+    let terms = |tls12: &[CipherSuite], tls13| TlsTerms {
+        tls12: tls12.to_vec(),
+        tls13,
+    };
+    let (aes, chacha) = (CipherSuite::EcdsaAes128, CipherSuite::EcdsaChaCha20);
+    let cases = [
+        (terms(&[aes], false), terms(&[aes], true), true),
+        (terms(&[], true), terms(&[chacha], true), true),
+        (terms(&[aes], false), terms(&[chacha], true), false),
+        (terms(&[aes], false), terms(&[], true), false),
+        (terms(&[], true), terms(&[aes], false), false),
+        (terms(&[], false), TlsTerms::default(), false),
+    ];
+    for (server, client, meets) in cases {
+        let transport = MeshTransport {
+            terms: client.clone(),
+            ..ca.transport(&web, "api")
+        };
+        let met = meet(
+            mesh_server_config(&api, &[], &server).unwrap(),
+            mesh_client_config(&web, &transport, None).unwrap(),
+        )
+        .await;
+        let case = format!("{server:?} meets {client:?}");
+        assert_eq!(met.server.is_ok(), meets, "{case}");
+        assert_eq!(met.client.is_ok(), meets, "{case}");
+    }
+    let nothing = MeshTransport {
+        terms: terms(&[], false),
+        ..ca.transport(&web, "api")
+    };
+    let error = mesh_client_config(&web, &nothing, None).unwrap_err();
+    assert!(matches!(error, TlsError::NothingSpoken), "{error:?}");
 }

@@ -2,13 +2,14 @@
 
 use meridian_model::cluster::{MeshTransport, Target};
 use meridian_model::listener::{
-    ClientCertificateHeader, ClientTrust, ConnectionDeadlines, ConnectionLimits, HttpService,
-    PathNormalization, TcpService,
+    Callers, ClientCertificateHeader, ClientTrust, ConnectionDeadlines, ConnectionLimits,
+    HttpService, PathNormalization, TcpService,
 };
 use meridian_model::route::{RouteTable, VirtualHost};
 use meridian_model::{
     Authorization, Bind, Cluster, Direction, Endpoint, EndpointAddress, Health, Identity, Listener,
-    Route, RouteAction, RouteMatch, Security, Service, Snapshot, Transport, UpstreamProtocol,
+    Route, RouteAction, RouteMatch, Security, Service, Snapshot, TlsTerms, Transport,
+    UpstreamProtocol,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -193,6 +194,7 @@ fn mesh_security(identity: &str) -> Security {
     Security::Mesh {
         identity: identity.into(),
         alpn: vec![Alpn::H2, Alpn::Http1],
+        terms: TlsTerms::default(),
     }
 }
 
@@ -205,6 +207,7 @@ fn listener(name: &str, direction: Direction, security: Security, service: Servi
         service,
         limits: ConnectionLimits::default(),
         deadlines: ConnectionDeadlines::default(),
+        callers: Callers::Anywhere,
     }
 }
 
@@ -215,5 +218,6 @@ pub(crate) fn mesh(caller: &Identity, service: &Identity) -> Transport {
         trust_domain: caller.spiffe.trust_domain().clone(),
         sni: format!("{}.mesh.test", service.name).into(),
         expected: vec![service.spiffe.clone()],
+        terms: TlsTerms::default(),
     })
 }

@@ -177,6 +177,7 @@ impl<'a> Walk<'a> {
                 trust_domain: self.setting.trust_domain.clone(),
                 sni: target.sni.as_str().into(),
                 expected: vec![SpiffeId::service_of(self.setting.trust_domain, &service)],
+                terms: self.setting.terms.clone(),
             }),
             endpoints,
         })

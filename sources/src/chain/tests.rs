@@ -1,9 +1,9 @@
 //! Chains as Consul compiles them, and what becomes of them.
 
 use super::*;
-use meridian_model::Health;
 use meridian_model::cluster::Transport;
 use meridian_model::route::{PathMatch, PathRewrite};
+use meridian_model::{Health, TlsTerms};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -83,6 +83,7 @@ fn translated_with(chain: &CompiledChain, answers: &Answers) -> Option<Translate
         datacenter: "dc1",
         limits: CircuitLimits::default(),
         outlier: Some(OutlierPolicy::default()),
+        terms: TlsTerms::default(),
     };
     translate(chain, &setting, answers)
 }

@@ -110,6 +110,9 @@ impl Registry {
             Topic::Mesh => Ok(Fact::Mesh(Arc::default())),
             Topic::Chain(query) => Ok(Fact::Chain(Arc::new(self.chain(query)))),
             Topic::Instances(query) => Ok(Fact::Instances(Arc::new(self.instances(query)))),
+            // Nobody stores queries or runs checks here.
+            Topic::Prepared(_) => Err("the embedded registry has no prepared queries".to_owned()),
+            Topic::Checks(_) => Ok(Fact::Checks(Arc::default())),
             // No gateway here has its configuration from entries.
             Topic::Entry(..) => Ok(Fact::Entry(Arc::default())),
             Topic::GatewayServices(_) => Ok(Fact::GatewayServices(Arc::default())),

@@ -12,7 +12,7 @@ use meridian_model::policy::LoadBalancing;
 use meridian_model::route::Destination;
 use meridian_model::{
     Backend, Cluster, ConsulService, Discovery, Endpoint, EndpointAddress, Health, Identity,
-    Rejection, Transport, UpstreamProtocol,
+    Rejection, TlsTerms, Transport, UpstreamProtocol,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -173,6 +173,7 @@ fn meshed(backend: &Backend, service: &ConsulService, sight: &Sight<'_>) -> Foun
             .map_or("", |own| own.datacenter.as_str()),
         limits: backend.cluster.limits,
         outlier: backend.cluster.outlier,
+        terms: TlsTerms::default(),
     };
     match chain::translate(&chain, &setting, sight.knowledge) {
         None => Found::Waiting,

@@ -13,7 +13,7 @@ use meridian_model::listener::{
 use meridian_model::policy::{CircuitLimits, OutlierPolicy};
 use meridian_model::{
     Bind, ClusterName, Direction, Identity, Listener, ListenerName, RouteTable, Security, Service,
-    Snapshot,
+    Snapshot, TlsTerms,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub(crate) fn listener(
         service,
         limits: Default::default(),
         deadlines: Default::default(),
+        callers: Default::default(),
     }
 }
 
@@ -164,6 +165,7 @@ pub(crate) fn setting<'a>(
             .map_or("", |own| own.datacenter.as_str()),
         limits,
         outlier: Some(OutlierPolicy::default()),
+        terms: TlsTerms::default(),
     }
 }
 
@@ -174,6 +176,7 @@ pub(crate) fn unchanged(previous: &Snapshot) -> Contents {
         clusters: previous.clusters.clone(),
         identities: previous.identities.clone(),
         rejected: Vec::new(),
+        scrape: previous.scrape,
     }
 }
 

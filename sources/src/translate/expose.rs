@@ -1,12 +1,14 @@
 //! `Expose`: paths of the application that are reachable without a certificate, for checks and
 //! collectors outside of the mesh.
 
+mod checks;
+
 use super::inbound::{CLUSTER, everything_to};
 use crate::publish::Contents;
-use consul::agent::{ExposePath, Proxy};
+use consul::agent::{AgentCheck, ExposePath, Proxy};
 use meridian_model::cluster::Target;
 use meridian_model::listener::{
-    ClientCertificateHeader, ClientTrust, HttpService, PathNormalization,
+    Callers, ClientCertificateHeader, ClientTrust, HttpService, PathNormalization,
 };
 use meridian_model::policy::RouteTimeouts;
 use meridian_model::route::PathMatch;
@@ -21,34 +23,42 @@ use std::sync::Arc;
 /// What the names of its listeners and clusters begin with.
 pub(crate) const PREFIX: &str = "exposed/";
 
+/// What is known beside the registration.
+pub(crate) struct Surroundings<'a> {
+    /// Where the public listener is bound.
+    pub(crate) host: IpAddr,
+    /// The application's address.
+    pub(crate) application: IpAddr,
+    /// Deadlines of the application.
+    pub(crate) timeouts: RouteTimeouts,
+    /// The application's checks, by ID.
+    pub(crate) checks: &'a BTreeMap<String, AgentCheck>,
+    /// The address that the agent advertises, where it is known.
+    pub(crate) agent: Option<IpAddr>,
+}
+
 /// A plain listener for each port, which lets exactly the paths through that it was opened for.
-///
-/// `host` is where the public listener is bound, `application` the application's address.
-pub(crate) fn exposed(
-    proxy: &Proxy,
-    host: IpAddr,
-    application: IpAddr,
-    timeouts: RouteTimeouts,
-) -> Contents {
+/// Ports of checks are for callers of this machine, as in Consul's Envoy.
+pub(crate) fn exposed(proxy: &Proxy, around: &Surroundings<'_>) -> Contents {
     let mut contents = Contents::default();
+    let mut paths = proxy.expose.paths.clone();
+    if proxy.expose.checks {
+        let (found, rejected) = checks::paths(proxy, around.checks);
+        paths.extend(found);
+        contents.rejected.extend(rejected);
+    }
     let mut by_port: BTreeMap<u16, Vec<&ExposePath>> = BTreeMap::new();
-    for path in &proxy.expose.paths {
+    for path in &paths {
         match obstacle(path) {
             None => by_port.entry(path.listener_port).or_default().push(path),
             Some(reason) => contents.reject(format!("exposed path {}", path.path), reason),
         }
     }
-    if proxy.expose.checks {
-        contents.reject(
-            "Expose.Checks",
-            "paths of checks are not found out; name them under Expose.Paths",
-        );
-    }
     for (port, paths) in by_port {
         let mut routes = RouteTable::default();
-        for path in paths {
-            let cluster = cluster(path, application);
-            let mut table = everything_to(&cluster.name, timeouts);
+        for path in &paths {
+            let cluster = cluster(path, around.application);
+            let mut table = everything_to(&cluster.name, around.timeouts);
             for host in &mut table.hosts {
                 for route in &mut host.routes {
                     route.matches.path = PathMatch::Exact(path.path.clone());
@@ -64,26 +74,41 @@ pub(crate) fn exposed(
             }
             contents.cluster(cluster);
         }
-        contents.listener(Listener {
-            name: ListenerName::from(format!("{PREFIX}{port}")),
-            bind: Bind::Tcp(SocketAddr::new(host, port)),
-            direction: Direction::Inbound,
-            security: Security::Plain,
-            service: Service::Http(Arc::new(HttpService {
-                routes: Arc::new(routes),
-                authorization: None,
-                // Strangers have no certificate that could be forwarded.
-                client_certificate: ClientCertificateHeader::Sanitize,
-                trust: ClientTrust::Mesh,
-                // A path that only looks like another is not the exposed one.
-                normalization: PathNormalization::MESH_INBOUND,
-                filters: Default::default(),
-            })),
-            limits: Default::default(),
-            deadlines: Default::default(),
-        });
+        let callers = if paths.iter().all(|path| path.parsed_from_check) {
+            // A machine that calls itself by its own address comes from there.
+            Callers::Machine(std::iter::once(around.host).chain(around.agent).collect())
+        } else {
+            Callers::Anywhere
+        };
+        contents.listener(listener(
+            SocketAddr::new(around.host, port),
+            routes,
+            callers,
+        ));
     }
     contents
+}
+
+fn listener(address: SocketAddr, routes: RouteTable, callers: Callers) -> Listener {
+    Listener {
+        name: ListenerName::from(format!("{PREFIX}{}", address.port())),
+        bind: Bind::Tcp(address),
+        direction: Direction::Inbound,
+        security: Security::Plain,
+        service: Service::Http(Arc::new(HttpService {
+            routes: Arc::new(routes),
+            authorization: None,
+            // Strangers have no certificate that could be forwarded.
+            client_certificate: ClientCertificateHeader::Sanitize,
+            trust: ClientTrust::Mesh,
+            // Like Envoy's: a path that only looks like another is not the exposed one.
+            normalization: PathNormalization::NONE,
+            filters: Default::default(),
+        })),
+        limits: Default::default(),
+        deadlines: Default::default(),
+        callers,
+    }
 }
 
 fn obstacle(path: &ExposePath) -> Option<String> {
@@ -124,14 +149,38 @@ mod tests {
     use serde_json::{Value, json};
 
     fn read(expose: Value) -> Contents {
-        let proxy: Proxy = serde_json::from_value(json!({"Expose": expose})).unwrap();
+        read_with(expose, &BTreeMap::new())
+    }
+
+    fn read_with(expose: Value, checks: &BTreeMap<String, AgentCheck>) -> Contents {
+        let proxy = json!({"LocalServicePort": 80, "Expose": expose});
+        let proxy: Proxy = serde_json::from_value(proxy).unwrap();
         let ip = |text: &str| text.parse().unwrap();
-        exposed(
-            &proxy,
-            ip("0.0.0.0"),
-            ip("127.0.0.1"),
-            RouteTimeouts::default(),
-        )
+        let around = Surroundings {
+            host: ip("10.0.0.1"),
+            application: ip("127.0.0.1"),
+            timeouts: RouteTimeouts::default(),
+            checks,
+            agent: Some(ip("10.0.0.7")),
+        };
+        exposed(&proxy, &around)
+    }
+
+    #[test]
+    fn ports_of_checks_are_for_this_machine() {
+        let check = json!({"Type": "http", "ExposedPort": 21500,
+            "Output": "HTTP GET http://10.0.0.1:21500/health?x=1: 200 OK"});
+        let checks = BTreeMap::from([("c".to_owned(), serde_json::from_value(check).unwrap())]);
+        let paths = json!([{"Path": "/m", "ListenerPort": 9100, "LocalPathPort": 80}]);
+        let contents = read_with(json!({"Checks": true, "Paths": paths}), &checks);
+        assert_eq!(contents.rejected, []);
+        let callers = |name: &str| contents.listeners[name].callers.clone();
+        assert_eq!(callers("exposed/9100"), Callers::Anywhere);
+        let own = ["10.0.0.1", "10.0.0.7"].map(|ip| ip.parse().unwrap());
+        assert_eq!(callers("exposed/21500"), Callers::Machine(own.to_vec()));
+        assert!(contents.clusters.contains_key("exposed/21500/health"));
+        // Without the switch, nobody asked for it.
+        assert!(read_with(json!({}), &checks).listeners.is_empty());
     }
 
     #[test]
@@ -144,7 +193,7 @@ mod tests {
         assert_eq!(contents.rejected, []);
         assert_eq!(contents.listeners.len(), 2);
         let listener = &contents.listeners["exposed/21500"];
-        assert_eq!(listener.bind, Bind::Tcp("0.0.0.0:21500".parse().unwrap()));
+        assert_eq!(listener.bind, Bind::Tcp("10.0.0.1:21500".parse().unwrap()));
         assert_eq!(listener.security, Security::Plain);
         let Service::Http(service) = &listener.service else {
             panic!("{listener:?}")
@@ -164,12 +213,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_exposed_is_named() {
-        let contents = read(json!({"Checks": true, "Paths": [
+        let contents = read(json!({"Paths": [
             {"Path": "/a", "ListenerPort": 0, "LocalPathPort": 80},
             {"Path": "b", "ListenerPort": 1, "LocalPathPort": 80},
             {"Path": "/c", "ListenerPort": 1, "LocalPathPort": 80, "Protocol": "tcp"},
         ]}));
         assert!(contents.listeners.is_empty());
-        assert_eq!(contents.rejected.len(), 4, "{:?}", contents.rejected);
+        assert_eq!(contents.rejected.len(), 3, "{:?}", contents.rejected);
     }
 }

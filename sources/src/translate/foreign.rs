@@ -4,12 +4,15 @@ use consul::agent::Proxy;
 use meridian_model::Rejection;
 use serde_json::{Map, Value};
 
+/// Where Consul's Envoy tells metrics to scrapers. It has a meaning here too.
+pub(crate) const SCRAPE: &str = "envoy_prometheus_bind_addr";
+
 /// Names every key of a free-form configuration that is raw Envoy configuration or an Envoy
 /// address. They have no meaning here.
 pub(crate) fn escapes(resource: &str, config: &Map<String, Value>) -> Vec<Rejection> {
     config
         .iter()
-        .filter(|(key, value)| key.starts_with("envoy_") && !is_unset(value))
+        .filter(|(key, value)| key.starts_with("envoy_") && *key != SCRAPE && !is_unset(value))
         .map(|(key, _)| Rejection {
             resource: resource.to_owned(),
             reason: format!("`{key}` is Envoy's own configuration and is not honoured"),
@@ -56,12 +59,12 @@ mod tests {
         let rejected = read(
             json!({"Config": {"protocol": "http", "envoy_cluster_json": "{}",
             "envoy_listener_json": "", "envoy_tracing_json": null,
-            "envoy_prometheus_bind_addr": "0.0.0.0:9102"}}),
+            "envoy_prometheus_bind_addr": "0.0.0.0:9102", "envoy_stats_bind_addr": "0.0.0.0:9103"}}),
         );
         let reasons: Vec<_> = rejected.iter().map(|one| one.reason.as_str()).collect();
         assert_eq!(reasons.len(), 2, "{reasons:?}");
         assert!(reasons[0].contains("`envoy_cluster_json`"));
-        assert!(reasons[1].contains("`envoy_prometheus_bind_addr`"));
+        assert!(reasons[1].contains("`envoy_stats_bind_addr`"));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The inbound side of a sidecar: its public listener, and the application behind it.
 
-use super::expose::exposed;
+use super::expose::{Surroundings, exposed};
 use super::extension::Extensions;
 use super::foreign;
 use super::mesh::MeshRules;
 use super::opaque::Opaque;
 use crate::publish::Contents;
-use consul::agent::{AgentService, Proxy};
+use consul::agent::{AgentCheck, AgentService, Proxy};
 use meridian_model::cluster::Target;
 use meridian_model::listener::{
     Alpn, ClientCertificateHeader, ClientTrust, ConnectionLimits, HttpService, TcpService,
@@ -18,6 +18,7 @@ use meridian_model::{
     IdentityName, Listener, ListenerName, Route, RouteAction, RouteMatch, RouteName, RouteTable,
     Security, Service, Transport, UpstreamProtocol,
 };
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,15 +76,27 @@ impl Protocol {
     }
 }
 
+/// What is known beside the registration.
+pub(crate) struct Around<'a> {
+    /// What holds for the whole mesh.
+    pub(crate) mesh: &'a MeshRules,
+    /// What Envoy extensions ask for.
+    pub(crate) extensions: Extensions,
+    /// The address that the agent advertises, where it is known.
+    pub(crate) agent: Option<IpAddr>,
+    /// Checks of the application, by ID.
+    pub(crate) checks: &'a BTreeMap<String, AgentCheck>,
+}
+
 /// Public listener and local application of a registration.
 pub(crate) fn inbound(
     registration: &AgentService,
     proxy: &Proxy,
     identity: &IdentityName,
     authorization: Authorization,
-    mesh: &MeshRules,
-    extensions: Extensions,
+    around: Around<'_>,
 ) -> Result<Contents, String> {
+    let (mesh, extensions) = (around.mesh, around.extensions);
     let resource = format!("proxy {}", registration.id);
     let unserved = foreign::unserved(&resource, proxy);
     let mut config = Opaque::new(&resource, &proxy.config);
@@ -107,6 +120,7 @@ pub(crate) fn inbound(
         limits.connections = most;
     }
     let timeouts = timeouts(&mut config);
+    let scrape = scrape(&mut config);
     let authorization = Some(Arc::new(authorization));
     let service = match protocol {
         Protocol::Tcp => Service::Tcp(Arc::new(TcpService {
@@ -126,7 +140,15 @@ pub(crate) fn inbound(
             filters: extensions.inbound,
         })),
     };
-    let mut contents = exposed(proxy, address.ip(), application_ip(proxy)?, timeouts);
+    let surroundings = Surroundings {
+        host: address.ip(),
+        application: application_ip(proxy)?,
+        timeouts,
+        checks: around.checks,
+        agent: around.agent,
+    };
+    let mut contents = exposed(proxy, &surroundings);
+    contents.scrape = scrape;
     contents.rejected.extend(config.rejected);
     contents.rejected.extend(unserved);
     contents.rejected.extend(extensions.rejected);
@@ -137,10 +159,12 @@ pub(crate) fn inbound(
         security: Security::Mesh {
             identity: identity.clone(),
             alpn: protocol.alpn(),
+            terms: mesh.incoming.clone(),
         },
         service,
         limits,
         deadlines: Default::default(),
+        callers: Default::default(),
     });
     contents.cluster(cluster);
     Ok(contents)
@@ -164,6 +188,21 @@ fn bind(registration: &AgentService, config: &mut Opaque<'_>) -> Result<SocketAd
         return Err("the proxy is registered without a port".to_owned());
     }
     Ok(SocketAddr::new(ip, port))
+}
+
+/// `envoy_prometheus_bind_addr`: `HOST:PORT`.
+fn scrape(config: &mut Opaque<'_>) -> Option<SocketAddr> {
+    let text = config.text(foreign::SCRAPE)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or((&text, ""));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match (ip(host), port.parse()) {
+        (Ok(ip), Ok(port)) => Some(SocketAddr::new(ip, port)),
+        _ => config.refuse(
+            foreign::SCRAPE,
+            &text.clone().into(),
+            "an address with a port",
+        ),
+    }
 }
 
 /// Where the application's exposed ports are.
@@ -264,8 +303,12 @@ mod tests {
             &proxy,
             &"web".into(),
             rules,
-            &MeshRules::default(),
-            Extensions::default(),
+            Around {
+                mesh: &MeshRules::default(),
+                extensions: Extensions::default(),
+                agent: None,
+                checks: &BTreeMap::new(),
+            },
         )
     }
 
@@ -311,7 +354,8 @@ mod tests {
             assert_eq!(service.normalization, PathNormalization::MESH_INBOUND);
             assert!(service.authorization.is_some());
             assert_eq!(contents.clusters[CLUSTER].protocol, upstream, "{protocol}");
-            let Security::Mesh { identity, alpn } = &contents.listeners[LISTENER].security else {
+            let Security::Mesh { identity, alpn, .. } = &contents.listeners[LISTENER].security
+            else {
                 panic!("{contents:?}")
             };
             assert_eq!((identity.as_str(), alpn), ("web", &offered), "{protocol}");
@@ -389,6 +433,22 @@ mod tests {
         let contents = with_config(json!({"protocol": "http"}));
         let action = &http(&contents).routes.hosts[0].routes[0].action.clone();
         assert_eq!(action.timeouts.request, Some(Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn scrapers_find_metrics_where_they_found_envoys() {
+        for (written, address) in [
+            ("0.0.0.0:9102", Some("0.0.0.0:9102")),
+            ("localhost:9102", Some("127.0.0.1:9102")),
+            ("[::]:9102", Some("[::]:9102")),
+            ("9102", None),
+            ("example.com:9102", None),
+        ] {
+            let contents = with_config(json!({"envoy_prometheus_bind_addr": written}));
+            let expected = address.map(|address| address.parse().unwrap());
+            assert_eq!(contents.scrape, expected, "{written}");
+            assert_eq!(contents.rejected.len(), usize::from(address.is_none()));
+        }
     }
 
     #[test]

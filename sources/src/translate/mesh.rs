@@ -1,11 +1,11 @@
-//! The `mesh` entry: what holds for the inbound side of every sidecar and terminating gateway.
+//! The `mesh` entry: what holds for every sidecar, and for what terminating gateways take in.
 
+use super::terms;
 use crate::knowledge::{Knowledge, Known};
 use crate::publish::Contents;
 use consul::entry::{MeshEntry, RequestNormalization};
-use meridian_model::Rejection;
-use meridian_model::Snapshot;
 use meridian_model::listener::{EscapedSlashes, HeaderUnderscores, PathNormalization};
+use meridian_model::{Rejection, Snapshot, TlsTerms};
 
 /// What a sidecar takes from the entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub(crate) struct MeshRules {
     pub(crate) normalization: PathNormalization,
     /// Whether the application must not learn the caller's certificate.
     pub(crate) sanitize_certificate: bool,
+    /// TLS that is spoken with callers.
+    pub(crate) incoming: TlsTerms,
+    /// TLS that is offered to upstreams.
+    pub(crate) outgoing: TlsTerms,
 }
 
 impl Default for MeshRules {
@@ -22,6 +26,8 @@ impl Default for MeshRules {
         Self {
             normalization: PathNormalization::MESH_INBOUND,
             sanitize_certificate: false,
+            incoming: TlsTerms::default(),
+            outgoing: TlsTerms::default(),
         }
     }
 }
@@ -59,28 +65,9 @@ fn mesh_rules(entry: &MeshEntry) -> (MeshRules, Vec<Rejection>) {
     let rules = MeshRules {
         normalization: normalization(&entry.http.incoming.request_normalization, &mut refuse),
         sanitize_certificate: entry.http.sanitize_x_forwarded_client_cert,
+        incoming: terms::terms("TLS.Incoming", &entry.tls.incoming, &mut refuse),
+        outgoing: terms::terms("TLS.Outgoing", &entry.tls.outgoing, &mut refuse),
     };
-    for (direction, tls) in [
-        ("Incoming", &entry.tls.incoming),
-        ("Outgoing", &entry.tls.outgoing),
-    ] {
-        for (field, version) in [
-            ("TLSMinVersion", &tls.min_version),
-            ("TLSMaxVersion", &tls.max_version),
-        ] {
-            if !matches!(version.as_str(), "" | "TLS_AUTO") {
-                refuse(format!(
-                    "TLS.{direction}.{field} `{version}` is not honoured: TLS 1.2 and 1.3 are spoken"
-                ));
-            }
-        }
-        if !tls.cipher_suites.is_empty() {
-            refuse(format!(
-                "TLS.{direction}.CipherSuites is not honoured: only suites with forward secrecy \
-                 and authenticated encryption are spoken"
-            ));
-        }
-    }
     if entry.transparent_proxy.mesh_destinations_only {
         refuse("TransparentProxy is not served".to_owned());
     }
@@ -185,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_honoured_is_named() {
-        let (_, rejected) = read(json!({"TLS": {"Incoming": {"TLSMinVersion": "TLSv1_3",
-            "CipherSuites": ["x"]}, "Outgoing": {"TLSMaxVersion": "TLS_AUTO"}}}));
-        let reasons: Vec<_> = rejected.iter().map(|one| one.reason.as_str()).collect();
-        assert_eq!(reasons.len(), 2, "{reasons:?}");
-        assert!(reasons[0].contains("Incoming.TLSMinVersion"));
+    fn each_direction_has_its_own_tls() {
+        let (rules, rejected) = read(json!({"TLS": {"Incoming": {"TLSMinVersion": "TLSv1_3"},
+            "Outgoing": {"TLSMaxVersion": "TLSv1_2"}}}));
+        assert_eq!(rejected, []);
+        assert!(rules.incoming.tls13 && rules.incoming.tls12.is_empty());
+        assert!(!rules.outgoing.tls13 && !rules.outgoing.tls12.is_empty());
     }
 }

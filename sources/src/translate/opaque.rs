@@ -66,7 +66,8 @@ impl<'a> Opaque<'a> {
         }
     }
 
-    fn refuse<T>(&mut self, key: &str, value: &Value, expected: &str) -> Option<T> {
+    /// Notes that a setting has the wrong form.
+    pub(crate) fn refuse<T>(&mut self, key: &str, value: &Value, expected: &str) -> Option<T> {
         self.rejected.push(Rejection {
             resource: self.resource.to_owned(),
             reason: format!("`{key}` is {value}, expected {expected}; its default is used"),

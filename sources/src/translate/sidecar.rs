@@ -3,11 +3,12 @@
 use super::central::{self, Obstacle};
 use super::expose;
 use super::identity;
-use super::inbound::{self, inbound};
+use super::inbound::{self, Around, inbound};
 use super::intention::authorization;
 use super::jwt;
 use super::mesh;
-use super::upstream::{Caller, Upstream, listener_name, upstreams};
+use super::prepared::Prepared;
+use super::upstream::{Caller, Destination, Upstream, listener_name, upstreams};
 use crate::chain::{Instances, gateway_datacenters, needs};
 use crate::gateways;
 use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
@@ -16,7 +17,7 @@ use consul::agent::{AgentService, Proxy};
 use consul::health::ServiceEntry;
 use consul::intention::Action;
 use meridian_model::{Snapshot, Verdict};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Instances for Knowledge {
@@ -53,18 +54,28 @@ impl Sidecar {
         wanted.insert(Topic::Intentions(service.clone()));
         wanted.insert(Topic::Mesh);
         wanted.extend(central::wanted(service));
+        if proxy.expose.checks {
+            wanted.insert(Topic::Checks(proxy.destination_service_id.clone()));
+        }
         if let Some(intentions) = knowledge.intentions(service) {
             wanted.extend(jwt::wanted(intentions, knowledge));
         }
         for upstream in upstreams(proxy).0 {
-            if let Known::Value(chain) = knowledge.chain(&upstream.chain) {
+            let chain = match upstream.destination {
+                Destination::Chain(chain) => chain,
+                Destination::Prepared(prepared) => {
+                    wanted.insert(Topic::Prepared(prepared.query));
+                    continue;
+                }
+            };
+            if let Known::Value(chain) = knowledge.chain(&chain) {
                 let home = &registration.datacenter;
                 wanted.extend(needs(chain, home).into_iter().map(Topic::Instances));
                 for datacenter in gateway_datacenters(chain, home) {
                     wanted.extend(gateways::wanted(knowledge, datacenter));
                 }
             }
-            wanted.insert(Topic::Chain(upstream.chain));
+            wanted.insert(Topic::Chain(chain));
         }
         wanted
     }
@@ -90,14 +101,26 @@ impl Sidecar {
 
         let (rules, rejected) = authorization(intentions, trust_domain, default, &providers);
         contents.rejected.extend(rejected);
+        let none = BTreeMap::new();
         let extensions = match central::extensions(registration, proxy, knowledge) {
             Ok(extensions) => Ok(extensions),
             Err(Obstacle::Refused(reason)) => Err(reason),
             Err(Obstacle::Waiting) => return None,
         };
         let inbound = extensions.and_then(|extensions| {
-            let identity = &identity.name;
-            inbound(registration, proxy, identity, rules, &mesh, extensions)
+            let around = Around {
+                mesh: &mesh,
+                extensions,
+                agent: knowledge
+                    .agent()
+                    .and_then(|agent| agent.member.addr.parse().ok()),
+                checks: match knowledge.checks(&proxy.destination_service_id) {
+                    Known::Value(checks) => checks,
+                    // Nothing of them is exposed yet.
+                    Known::Waiting | Known::Failed(_) => &none,
+                },
+            };
+            inbound(registration, proxy, &identity.name, rules, around)
         });
         match inbound {
             Ok(inbound) => contents.absorb(inbound),
@@ -110,6 +133,7 @@ impl Sidecar {
             identity: &identity.name,
             trust_domain,
             datacenter: &registration.datacenter,
+            terms: &mesh.outgoing,
         };
         let (found, rejected) = upstreams(proxy);
         contents.rejected.extend(rejected);
@@ -138,13 +162,42 @@ impl Sidecar {
         knowledge: &Knowledge,
         caller: &Caller<'_>,
     ) -> Progress {
-        match knowledge.chain(&upstream.chain) {
+        let chain = match &upstream.destination {
+            Destination::Chain(chain) => chain,
+            Destination::Prepared(prepared) => {
+                return prepared_upstream(upstream, prepared, knowledge, caller);
+            }
+        };
+        match knowledge.chain(chain) {
             Known::Waiting => Progress::Waiting,
             Known::Failed(reason) => Progress::Failed(format!("no discovery chain: {reason}")),
-            Known::Value(chain) => match upstream.contents(chain, caller, knowledge) {
+            Known::Value(chain) => match upstream.of_chain(chain, caller, knowledge) {
                 Some(contents) => Progress::Ready(contents),
                 None => Progress::Waiting,
             },
+        }
+    }
+}
+
+/// A query that cannot be executed finds nobody, as in Consul's Envoy, and is named.
+fn prepared_upstream(
+    upstream: &Upstream,
+    prepared: &Prepared,
+    knowledge: &Knowledge,
+    caller: &Caller<'_>,
+) -> Progress {
+    match knowledge.prepared(&prepared.query) {
+        Known::Waiting => Progress::Waiting,
+        Known::Value(result) => {
+            Progress::Ready(upstream.of_prepared(prepared, &result.nodes, caller))
+        }
+        Known::Failed(reason) => {
+            let mut contents = upstream.of_prepared(prepared, &[], caller);
+            contents.reject(
+                format!("upstream {}", upstream.label),
+                format!("the prepared query cannot be executed: {reason}"),
+            );
+            Progress::Ready(contents)
         }
     }
 }
@@ -164,6 +217,7 @@ pub(crate) fn default_verdict(knowledge: &Knowledge) -> Option<Verdict> {
 }
 
 fn keep_inbound(contents: &mut Contents, previous: &Snapshot) {
+    contents.scrape = previous.scrape;
     if let Some((name, listener)) = previous.listeners.get_key_value(inbound::LISTENER) {
         contents
             .listeners

@@ -36,6 +36,7 @@ pub(crate) fn listeners(
         service: Service::BySni(Arc::clone(&service)),
         limits: Default::default(),
         deadlines: Default::default(),
+        callers: Default::default(),
     })
 }
 

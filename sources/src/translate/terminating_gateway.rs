@@ -184,6 +184,7 @@ impl Sight<'_> {
             action: SniAction::Terminate {
                 identity: IdentityName::from(service.as_str()),
                 alpn: protocol.alpn(),
+                terms: self.mesh.incoming.clone(),
                 service: protocol.service(reached, &inside, contents),
             },
         };

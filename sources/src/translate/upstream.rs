@@ -2,25 +2,26 @@
 
 use super::foreign;
 use super::inbound::{CLUSTER, TCP_IDLE, ip};
-use super::opaque::{Opaque, whole};
+use super::opaque::Opaque;
+use super::policy;
+use super::prepared::Prepared;
 use crate::chain::{self, Instances, Setting, Traffic};
 use crate::knowledge::ChainQuery;
 use crate::publish::Contents;
 use consul::agent::{MeshGateway, Proxy, Upstream as Written, UpstreamKind};
 use consul::chain::CompiledChain;
+use consul::health::ServiceEntry;
 use meridian_model::listener::{
     ClientCertificateHeader, ClientTrust, HttpService, PathNormalization, TcpService,
 };
 use meridian_model::policy::{CircuitLimits, OutlierPolicy};
 use meridian_model::{
-    Bind, Direction, IdentityName, Listener, ListenerName, Rejection, Security, Service,
-    TrustDomain,
+    Bind, ClusterName, Direction, IdentityName, Listener, ListenerName, Rejection, Security,
+    Service, TlsTerms, TrustDomain,
 };
-use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// An upstream to be opened.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,10 +30,19 @@ pub(crate) struct Upstream {
     pub(crate) label: String,
     /// Where the application finds it.
     pub(crate) bind: Bind,
-    /// Its chain.
-    pub(crate) chain: ChainQuery,
+    /// Where it leads.
+    pub(crate) destination: Destination,
     limits: CircuitLimits,
     outlier: OutlierPolicy,
+}
+
+/// Where an upstream leads.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Destination {
+    /// Along a service's discovery chain.
+    Chain(ChainQuery),
+    /// To what a prepared query finds.
+    Prepared(Prepared),
 }
 
 /// Who calls.
@@ -40,6 +50,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) identity: &'a IdentityName,
     pub(crate) trust_domain: &'a TrustDomain,
     pub(crate) datacenter: &'a str,
+    /// TLS that is offered to targets.
+    pub(crate) terms: &'a TlsTerms,
 }
 
 /// The upstreams that are to be opened, and those that cannot be.
@@ -82,8 +94,28 @@ pub(crate) fn listener_name(label: &str) -> ListenerName {
 }
 
 impl Upstream {
-    /// Listener and clusters; `None` while not all targets have been asked for.
-    pub(crate) fn contents(
+    /// Listener and cluster of a prepared query.
+    pub(crate) fn of_prepared(
+        &self,
+        prepared: &Prepared,
+        found: &[ServiceEntry],
+        caller: &Caller<'_>,
+    ) -> Contents {
+        let name = ClusterName::from(self.label.as_str());
+        let (mut cluster, rejected) = prepared.cluster(name.clone(), found, caller);
+        cluster.limits = self.limits;
+        cluster.outlier = Some(self.outlier);
+        let mut contents = Contents {
+            rejected,
+            ..Contents::default()
+        };
+        contents.cluster(cluster);
+        contents.listener(self.listener(prepared.service(&name)));
+        contents
+    }
+
+    /// Listener and clusters of a chain; `None` while not all targets have been asked for.
+    pub(crate) fn of_chain(
         &self,
         chain: &CompiledChain,
         caller: &Caller<'_>,
@@ -96,6 +128,7 @@ impl Upstream {
             datacenter: caller.datacenter,
             limits: self.limits,
             outlier: Some(self.outlier),
+            terms: caller.terms.clone(),
         };
         let translated = chain::translate(chain, &setting, instances)?;
         let service = match translated.traffic {
@@ -121,7 +154,12 @@ impl Upstream {
         for cluster in translated.clusters {
             contents.cluster(cluster);
         }
-        contents.listener(Listener {
+        contents.listener(self.listener(service));
+        Some(contents)
+    }
+
+    fn listener(&self, service: Service) -> Listener {
+        Listener {
             name: listener_name(&self.label),
             bind: self.bind.clone(),
             direction: Direction::Outbound,
@@ -129,14 +167,17 @@ impl Upstream {
             service,
             limits: Default::default(),
             deadlines: Default::default(),
-        });
-        Some(contents)
+            callers: Default::default(),
+        }
     }
 }
 
-/// `name[.namespace][?ap=..][?dc=..]`: short where nothing is special.
+/// `[prepared_query:]name[.namespace][?ap=..][?dc=..]`: short where nothing is special.
 fn destination(written: &Written) -> String {
-    let mut label = written.destination_name.clone();
+    let mut label = match written.destination_type {
+        UpstreamKind::PreparedQuery => format!("prepared_query:{}", written.destination_name),
+        _ => written.destination_name.clone(),
+    };
     if !matches!(written.destination_namespace.as_str(), "" | "default") {
         label = format!("{label}.{}", written.destination_namespace);
     }
@@ -154,8 +195,7 @@ fn destination(written: &Written) -> String {
 
 fn bind(written: &Written) -> Result<Bind, String> {
     match &written.destination_type {
-        UpstreamKind::Service => {}
-        UpstreamKind::PreparedQuery => return Err("prepared queries are not served".to_owned()),
+        UpstreamKind::Service | UpstreamKind::PreparedQuery => {}
         UpstreamKind::Other(kind) => return Err(format!("destination type `{kind}` is not known")),
     }
     if !written.destination_peer.is_empty() {
@@ -206,82 +246,76 @@ fn upstream(
     let named = |text: &String| some(text).filter(|text| text != "default");
     let resource = format!("upstream {label}");
     let mut config = Opaque::new(&resource, &written.config);
-    // Consul itself merges the mode of `Config.mesh_gateway` into the field.
-    let mode = some(&written.mesh_gateway.mode).or_else(|| some(&inherited.mode));
-    let chain = ChainQuery {
-        service: written.destination_name.clone(),
-        datacenter: some(&written.datacenter),
-        namespace: named(&written.destination_namespace),
-        partition: named(&written.destination_partition),
-        connect_timeout: config
-            .duration("connect_timeout_ms")
-            .filter(|timeout| !timeout.is_zero()),
-        protocol: config.text("protocol"),
-        mesh_gateway: mode,
+    let connect_timeout = config
+        .duration("connect_timeout_ms")
+        .filter(|timeout| !timeout.is_zero());
+    let protocol = config.text("protocol");
+    let destination = match written.destination_type {
+        UpstreamKind::PreparedQuery => {
+            Destination::Prepared(Prepared::new(written, protocol.as_deref(), connect_timeout))
+        }
+        UpstreamKind::Service | UpstreamKind::Other(_) => Destination::Chain(ChainQuery {
+            service: written.destination_name.clone(),
+            datacenter: some(&written.datacenter),
+            namespace: named(&written.destination_namespace),
+            partition: named(&written.destination_partition),
+            connect_timeout,
+            protocol,
+            // Consul itself merges the mode of `Config.mesh_gateway` into the field.
+            mesh_gateway: some(&written.mesh_gateway.mode).or_else(|| some(&inherited.mode)),
+        }),
     };
-    let limits = config.table("limits").map(limits).unwrap_or_default();
+    let limits = config
+        .table("limits")
+        .map(policy::limits)
+        .unwrap_or_default();
     let outlier = config
         .table("passive_health_check")
-        .map(outlier)
+        .map(policy::outlier)
         .unwrap_or_default();
     let mut rejected = config.rejected;
     rejected.extend(foreign::escapes(&resource, &written.config));
     let upstream = Upstream {
         label,
         bind,
-        chain,
+        destination,
         limits,
         outlier,
     };
     (upstream, rejected)
 }
 
-/// Consul writes these keys in Go's case when merged, and takes them in snake case.
-fn field(table: &Map<String, Value>, name: &str, snake: &str) -> Option<u64> {
-    table.get(name).or_else(|| table.get(snake)).and_then(whole)
-}
-
-fn limits(table: &Map<String, Value>) -> CircuitLimits {
-    let read = |name, snake| field(table, name, snake).and_then(|n| u32::try_from(n).ok());
-    CircuitLimits {
-        connections: read("MaxConnections", "max_connections"),
-        pending_requests: read("MaxPendingRequests", "max_pending_requests"),
-        requests: read("MaxConcurrentRequests", "max_concurrent_requests"),
-    }
-}
-
-/// Unset and zero fields have Envoy's defaults, except the enforced share, where zero counts.
-fn outlier(table: &Map<String, Value>) -> OutlierPolicy {
-    let mut policy = OutlierPolicy::default();
-    let read = |name, snake| field(table, name, snake);
-    let positive = |name, snake| read(name, snake).filter(|n| *n > 0);
-    if let Some(count) = positive("MaxFailures", "max_failures") {
-        policy.consecutive_failures = u32::try_from(count).unwrap_or(u32::MAX);
-    }
-    if let Some(nanos) = positive("Interval", "interval") {
-        policy.interval = Duration::from_nanos(nanos);
-    }
-    if let Some(nanos) = positive("BaseEjectionTime", "base_ejection_time") {
-        policy.base_ejection = Duration::from_nanos(nanos);
-        policy.max_ejection = policy.max_ejection.max(policy.base_ejection);
-    }
-    let percent = |n: u64| u8::try_from(n.min(100)).unwrap_or(100);
-    if let Some(share) = positive("MaxEjectionPercent", "max_ejection_percent") {
-        policy.max_ejected_percent = percent(share);
-    }
-    if let Some(share) = read("EnforcingConsecutive5xx", "enforcing_consecutive_5xx") {
-        policy.enforcing_percent = percent(share);
-    }
-    policy
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+    use std::time::Duration;
 
     fn read(written: Value) -> (Vec<Upstream>, Vec<Rejection>) {
         upstreams(&serde_json::from_value(json!({ "Upstreams": written })).unwrap())
+    }
+
+    fn chain(upstream: &Upstream) -> &ChainQuery {
+        match &upstream.destination {
+            Destination::Chain(chain) => chain,
+            Destination::Prepared(_) => panic!("{upstream:?}"),
+        }
+    }
+
+    #[test]
+    fn a_prepared_query_has_a_label_of_its_own() {
+        let (found, rejected) = read(json!([
+            {"DestinationName": "a", "LocalBindPort": 1},
+            {"DestinationName": "a", "LocalBindPort": 2, "DestinationType": "prepared_query",
+                "Datacenter": "dc2"},
+        ]));
+        assert_eq!(rejected, []);
+        let labels: Vec<_> = found.iter().map(|u| u.label.as_str()).collect();
+        assert_eq!(labels, ["a", "prepared_query:a?dc=dc2"]);
+        let Destination::Prepared(prepared) = &found[1].destination else {
+            panic!("{found:?}")
+        };
+        assert_eq!(prepared.query.datacenter.as_deref(), Some("dc2"));
     }
 
     fn tcp(text: &str) -> Bind {
@@ -317,7 +351,7 @@ mod tests {
     fn a_bad_upstream_rejects_itself_only() {
         let (found, rejected) = read(json!([
             {"DestinationName": "a"},
-            {"DestinationName": "b", "LocalBindPort": 1, "DestinationType": "prepared_query"},
+            {"DestinationName": "b", "LocalBindPort": 1, "DestinationType": "teapot"},
             {"DestinationName": "c", "LocalBindPort": 1, "DestinationPeer": "east"},
             {"DestinationName": "d", "LocalBindSocketPath": "/s", "LocalBindSocketMode": "9"},
             {"DestinationName": "e", "LocalBindPort": 1},
@@ -345,7 +379,7 @@ mod tests {
         ]));
         let labels: Vec<_> = found.iter().map(|u| u.label.as_str()).collect();
         assert_eq!(labels, ["a", "a@127.0.0.1:2", "a?dc=dc2"]);
-        assert_eq!(found[2].chain.datacenter.as_deref(), Some("dc2"));
+        assert_eq!(chain(&found[2]).datacenter.as_deref(), Some("dc2"));
     }
 
     #[test]
@@ -358,12 +392,10 @@ mod tests {
                     "EnforcingConsecutive5xx": 0, "BaseEjectionTime": 600000000000u64}}}]));
         assert_eq!(rejected, []);
         let upstream = &found[0];
-        assert_eq!(
-            upstream.chain.connect_timeout,
-            Some(Duration::from_millis(700))
-        );
-        assert_eq!(upstream.chain.protocol.as_deref(), Some("http"));
-        assert_eq!(upstream.chain.mesh_gateway.as_deref(), Some("local"));
+        let chain = chain(upstream);
+        assert_eq!(chain.connect_timeout, Some(Duration::from_millis(700)));
+        assert_eq!(chain.protocol.as_deref(), Some("http"));
+        assert_eq!(chain.mesh_gateway.as_deref(), Some("local"));
         let limits = upstream.limits;
         assert_eq!(
             (limits.connections, limits.pending_requests, limits.requests),

@@ -116,7 +116,7 @@ async fn waits_for_its_registration_and_starts_complete() {
         .collect();
     assert_eq!(names, ["public_listener", "upstream/api"]);
     assert!(matches!(&public(&snapshot).security,
-        Security::Mesh { identity, alpn } if identity.as_str() == "web" && alpn.is_empty()));
+        Security::Mesh { identity, alpn, .. } if identity.as_str() == "web" && alpn.is_empty()));
     let identity = &snapshot.identities["web"];
     assert_eq!(identity.spiffe, caller(&snapshot, "web"));
     assert_eq!(identity.trust.roots.len(), 1);

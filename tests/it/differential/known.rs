@@ -55,13 +55,6 @@ const KNOWN: &[Known] = &[
         },
     },
     Known {
-        document: "escapes in upper case",
-        covers: |_, difference| {
-            let upper = difference.envoy.replace("%2f", "%2F").replace("%5c", "%5C");
-            difference.what == "target" && upper == difference.meshd
-        },
-    },
-    Known {
         document: "`server: envoy`",
         covers: |_, difference| difference.what == "response server",
     },

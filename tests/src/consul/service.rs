@@ -21,6 +21,10 @@ pub struct Service {
     pub proxy_config: Value,
     /// Metadata of the instance, which its sidecar inherits.
     pub meta: BTreeMap<String, String>,
+    /// `protocol` in the `Config` of all upstreams.
+    pub upstream_protocol: Option<String>,
+    /// The application's own checks, as they are registered.
+    pub checks: Vec<Value>,
 }
 
 /// One upstream, bound on 127.0.0.1.
@@ -30,6 +34,8 @@ pub struct Upstream {
     pub service: String,
     /// Local port.
     pub port: u16,
+    /// Whether the name is that of a prepared query.
+    pub prepared: bool,
 }
 
 impl Service {
@@ -43,6 +49,8 @@ impl Service {
             upstreams: Vec::new(),
             proxy_config: json!({}),
             meta: BTreeMap::new(),
+            upstream_protocol: None,
+            checks: Vec::new(),
         }
     }
 
@@ -63,8 +71,11 @@ impl Service {
     /// Adds an upstream.
     #[must_use]
     pub fn upstream(mut self, service: &str, port: u16) -> Self {
-        let service = service.to_owned();
-        self.upstreams.push(Upstream { service, port });
+        self.upstreams.push(Upstream {
+            service: service.to_owned(),
+            port,
+            prepared: false,
+        });
         self
     }
 
@@ -73,6 +84,16 @@ impl Service {
     pub fn meta(mut self, key: &str, value: &str) -> Self {
         self.meta.insert(key.to_owned(), value.to_owned());
         self
+    }
+
+    /// Adds a prepared query as an upstream.
+    #[must_use]
+    pub fn prepared_query(self, query: &str, port: u16) -> Self {
+        let mut with = self.upstream(query, port);
+        if let Some(added) = with.upstreams.last_mut() {
+            added.prepared = true;
+        }
+        with
     }
 
     /// Every port that the sidecar opens.
@@ -85,7 +106,7 @@ impl Service {
     pub(super) fn definition(&self) -> Value {
         let mut body = json!({
             "Name": self.name, "ID": self.id, "Port": self.port, "Address": "127.0.0.1",
-            "Meta": self.meta,
+            "Meta": self.meta, "Checks": self.checks,
         });
         if let Some(port) = self.sidecar_port {
             body["Connect"] = json!({"SidecarService": self.sidecar_definition(port)});
@@ -94,13 +115,17 @@ impl Service {
     }
 
     fn sidecar_definition(&self, port: u16) -> Value {
+        let protocol = self.upstream_protocol.as_ref();
+        let config = protocol.map_or_else(|| json!({}), |name| json!({"protocol": name}));
         let upstreams: Vec<_> = self
             .upstreams
             .iter()
             .map(|upstream| {
                 json!({
                     "DestinationName": upstream.service,
+                    "DestinationType": if upstream.prepared { "prepared_query" } else { "service" },
                     "LocalBindPort": upstream.port,
+                    "Config": config,
                 })
             })
             .collect();
