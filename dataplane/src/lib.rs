@@ -19,6 +19,7 @@
 //! | `tables` | all of it prepared from a snapshot |
 //! | [`balance`], [`resilience`] | which endpoint, how often, how long |
 //! | `upstream` | connections to endpoints |
+//! | `access_log` | which log takes finished requests |
 //! | [`admin`] | the operators' own listener |
 //! | [`workers`], [`drain`] | threads, and their end |
 
@@ -35,6 +36,7 @@ mod proxy;
 pub mod relay;
 mod stream;
 
+mod access_log;
 mod authorize;
 mod jwt;
 

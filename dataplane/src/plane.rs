@@ -11,6 +11,7 @@ mod report;
 
 pub use report::{DrainReport, Readiness};
 
+use crate::access_log::LogSwitch;
 use crate::drain::{Drain, Drained};
 use crate::headers::HeaderNames;
 use crate::proxy::Shared;
@@ -65,6 +66,7 @@ pub struct DataPlane {
     report: watch::Receiver<Arc<Report>>,
     readiness: watch::Receiver<Readiness>,
     workers: Arc<Workers>,
+    access_log: Arc<LogSwitch>,
 }
 
 impl DataPlane {
@@ -84,9 +86,10 @@ impl DataPlane {
             workers.spawn_on(worker, pool::sweep_forever);
         }
         let drain = Drain::default();
+        let access_log = Arc::new(LogSwitch::new(telemetry.access_log));
         let shared = Shared {
             spans: telemetry.spans,
-            access_log: telemetry.access_log,
+            access_log: Arc::clone(&access_log),
             edge_headers: HeaderNames::edge(),
         };
         let handler = Arc::new(Handler::new(Arc::new(shared)));
@@ -96,6 +99,7 @@ impl DataPlane {
             handler,
             Arc::clone(&workers),
             telemetry.metrics,
+            Arc::clone(&access_log),
             drain.clone(),
             tell_report,
             tell_readiness,
@@ -107,6 +111,7 @@ impl DataPlane {
             report,
             readiness,
             workers,
+            access_log,
         })
     }
 
@@ -118,6 +123,11 @@ impl DataPlane {
     /// Addresses of the open TCP listeners, with the real port where 0 was wanted.
     pub fn addresses(&self) -> BTreeMap<ListenerName, SocketAddr> {
         self.report.borrow().addresses()
+    }
+
+    /// The access log of the moment: the one it was started with, or that of the newest snapshot.
+    pub fn access_log(&self) -> Option<Arc<AccessLog>> {
+        self.access_log.current()
     }
 
     /// The document of `GET /snapshot`.

@@ -171,7 +171,7 @@ struct Story<'a> {
 
 impl<'a> Story<'a> {
     fn begin(shared: &'a Shared, app: &TcpApp, connection: &Connection<App>) -> Self {
-        let line = shared.access_log.as_ref().map(|_| {
+        let line = shared.access_log.is_on().then(|| {
             let listener = Arc::clone(&app.listener);
             let mut line = AccessRecord::new(SystemTime::now(), listener, Protocol::Tcp);
             line.client = connection.peer_address.map(Text::Address);
@@ -220,9 +220,9 @@ impl<'a> Story<'a> {
 
 impl Drop for Story<'_> {
     fn drop(&mut self) {
-        if let (Some(mut line), Some(log)) = (self.line.take(), &self.shared.access_log) {
+        if let Some(mut line) = self.line.take() {
             line.duration = self.began.elapsed();
-            log.record(*line);
+            self.shared.access_log.record(*line);
         }
     }
 }

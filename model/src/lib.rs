@@ -10,6 +10,7 @@
 //! [`Endpoint`]s; an [`Identity`] says who we are and whom we trust; an
 //! [`Authorization`] says who may call us.
 
+pub mod access_log;
 pub mod blueprint;
 pub mod cluster;
 pub mod endpoint;
@@ -27,6 +28,7 @@ pub mod snapshot;
 pub mod sni;
 pub mod tls;
 
+pub use access_log::AccessLogPlan;
 pub use blueprint::{Backend, Blueprint, ConsulService, Discovery};
 pub use cluster::{Cluster, Target, Transport, UpstreamProtocol};
 pub use endpoint::{Endpoint, EndpointAddress, Health};

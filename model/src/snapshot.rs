@@ -1,6 +1,6 @@
 //! The snapshot: everything known at one generation.
 
-use crate::{Cluster, ClusterName, Identity, IdentityName, Listener, ListenerName};
+use crate::{AccessLogPlan, Cluster, ClusterName, Identity, IdentityName, Listener, ListenerName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub sources: Vec<SourceStatus>,
     /// Where metrics, and nothing else, are told to scrapers, beside the admin listener.
     pub scrape: Option<SocketAddr>,
+    /// The access log, where it is not the program's own.
+    pub access_log: Option<Arc<AccessLogPlan>>,
 }
 
 impl Snapshot {
@@ -45,6 +47,7 @@ impl Snapshot {
             && self.identities == other.identities
             && self.rejected == other.rejected
             && self.scrape == other.scrape
+            && self.access_log == other.access_log
     }
 }
 

@@ -114,7 +114,7 @@ impl Opened {
             snapshots.clone(),
             plane::Telemetry {
                 metrics: self.metrics.clone(),
-                access_log: self.access_log.clone(),
+                access_log: self.access_log,
                 spans: self.spans.clone(),
             },
         )
@@ -129,7 +129,6 @@ impl Opened {
         });
         Ok(Proxy {
             plane,
-            access_log: self.access_log,
             spans: self.spans,
             admin_address,
             scrape: tokio::spawn(scrape::follow(snapshots, Arc::clone(&desk))),
@@ -142,7 +141,6 @@ impl Opened {
 /// A running proxy.
 pub struct Proxy {
     plane: DataPlane,
-    access_log: Option<AccessLog>,
     spans: SpanSink,
     admin_address: SocketAddr,
     admin: JoinHandle<()>,
@@ -171,7 +169,7 @@ impl Proxy {
 
     /// Opens log files anew, after a rotation has moved them away.
     pub fn reopen_logs(&self) {
-        if let Some(log) = &self.access_log {
+        if let Some(log) = self.plane.access_log() {
             log.reopen();
         }
     }
@@ -191,7 +189,7 @@ impl Proxy {
                 "drain deadline passed; connections were cut"
             );
         }
-        if let Some(log) = &self.access_log
+        if let Some(log) = self.plane.access_log()
             && let Err(error) = log.shutdown(FLUSH).await
         {
             tracing::warn!(error = %Chain(&error), "access log is incomplete");

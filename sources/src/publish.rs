@@ -4,8 +4,8 @@
 //! written. A [`Publisher`] lets only news through.
 
 use meridian_model::{
-    Cluster, ClusterName, Identity, IdentityName, Listener, ListenerName, Rejection, Snapshot,
-    SourceState, SourceStatus,
+    AccessLogPlan, Cluster, ClusterName, Identity, IdentityName, Listener, ListenerName, Rejection,
+    Snapshot, SourceState, SourceStatus,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +26,8 @@ pub struct Contents {
     pub rejected: Vec<Rejection>,
     /// Where metrics are told to scrapers.
     pub scrape: Option<SocketAddr>,
+    /// The access log, where it is not the program's own.
+    pub access_log: Option<Arc<AccessLogPlan>>,
 }
 
 impl Contents {
@@ -62,6 +64,7 @@ impl Contents {
         self.identities.extend(other.identities);
         self.rejected.extend(other.rejected);
         self.scrape = other.scrape.or(self.scrape);
+        self.access_log = other.access_log.or_else(|| self.access_log.take());
     }
 }
 
@@ -95,6 +98,7 @@ impl Publisher {
             rejected: contents.rejected,
             sources,
             scrape: contents.scrape,
+            access_log: contents.access_log,
         };
         if last.generation > 0 && next.same_traffic(&last) && next.sources == last.sources {
             return false;

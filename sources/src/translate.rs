@@ -3,6 +3,7 @@
 //! Everything in here is pure. What cannot be honoured is refused by itself, with its reason;
 //! rules about who may call become stricter when they are not understood, never laxer.
 
+pub(crate) mod access_log;
 pub(crate) mod api;
 pub(crate) mod central;
 pub(crate) mod certificate;

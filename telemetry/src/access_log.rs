@@ -9,9 +9,11 @@
 //! `User-Agent` and the request's id is recorded.
 
 mod format;
+mod pattern;
 mod record;
 mod writer;
 
+pub use pattern::{Field, LinePattern, Piece};
 pub use record::{AccessRecord, Protocol};
 
 use std::io;
@@ -31,13 +33,15 @@ use writer::{Output, Writer};
 pub const DEFAULT_QUEUE: usize = 4096;
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AccessLogFormat {
     /// One JSON object a line; absent fields are left out. Durations are seconds.
     #[default]
     Json,
     /// One line in the manner of the common log format, then `key=value` pairs.
     Text,
+    /// After a pattern, which also says whether queries are written.
+    Pattern(Arc<LinePattern>),
 }
 
 /// Where lines go.
@@ -139,7 +143,7 @@ impl AccessLog {
     ) -> Result<Self, AccessLogError> {
         let output = Output::open(&config.destination)?;
         let formatter = Formatter {
-            format: config.format,
+            format: config.format.clone(),
             query: config.query,
         };
         Self::start(config.queue, formatter, output, metrics)

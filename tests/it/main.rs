@@ -46,6 +46,9 @@ mod mesh_tls;
 /// Plain text is let in by nobody who does not see where it was sent.
 mod permissive;
 
+/// Access logs that the mesh's configuration asks for.
+mod access_logs;
+
 /// Upstreams that are prepared queries.
 mod prepared_query;
 

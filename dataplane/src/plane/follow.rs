@@ -8,6 +8,7 @@
 use super::entrance;
 use super::handler::Handler;
 use super::report::{Readiness, Report};
+use crate::access_log::LogSwitch;
 use crate::authorize;
 use crate::drain::Drain;
 use crate::listener::{Entrance, ListenerState, Listeners};
@@ -27,6 +28,9 @@ use tokio::sync::watch;
 /// Follows the snapshots.
 pub(super) struct Follower {
     metrics: Metrics,
+    access_log: Arc<LogSwitch>,
+    /// What is wrong with the access log of the newest snapshot.
+    log_complaints: Vec<Rejection>,
     drain: Drain,
     listeners: Listeners<Handler>,
     clusters: Clusters,
@@ -53,6 +57,7 @@ impl Follower {
         handler: Arc<Handler>,
         workers: Arc<Workers>,
         metrics: Metrics,
+        access_log: Arc<LogSwitch>,
         drain: Drain,
         report: watch::Sender<Arc<Report>>,
         readiness: watch::Sender<Readiness>,
@@ -61,6 +66,8 @@ impl Follower {
             listeners: Listeners::new(handler, workers, metrics.clone(), drain.clone()),
             clusters: Clusters::new(metrics.clone()),
             metrics,
+            access_log,
+            log_complaints: Vec::new(),
             drain,
             ready: BTreeMap::new(),
             current: Arc::new(Snapshot::default()),
@@ -111,6 +118,7 @@ impl Follower {
 
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
         self.rejected.clear();
+        self.follow_log(&snapshot);
         self.clusters.update(&snapshot, &mut self.rejected);
         let mut before = std::mem::take(&mut self.ready);
         let mut ready = BTreeMap::new();
@@ -180,6 +188,29 @@ impl Follower {
             entrance,
             app: builder.build(listener),
         })
+    }
+
+    /// Takes up another access log. One that cannot be opened leaves the last one in place.
+    fn follow_log(&mut self, snapshot: &Snapshot) {
+        if self.current.access_log != snapshot.access_log {
+            let plan = snapshot.access_log.as_deref();
+            let complaints = match self.access_log.follow(plan, self.metrics.access_log()) {
+                Ok(unknown) => unknown
+                    .into_iter()
+                    .map(|operator| format!("`{operator}` holds nothing here"))
+                    .collect(),
+                Err(error) => vec![Chain(&error).to_string()],
+            };
+            let complaint = |reason: String| {
+                tracing::warn!(reason, "access log is not as it was asked for");
+                Rejection {
+                    resource: "access log".to_owned(),
+                    reason,
+                }
+            };
+            self.log_complaints = complaints.into_iter().map(complaint).collect();
+        }
+        self.rejected.extend(self.log_complaints.iter().cloned());
     }
 
     fn reject(&mut self, resource: &str, error: &TlsError) {

@@ -7,6 +7,7 @@ use super::forward;
 use super::forwarded;
 use super::record::{Caller, Record};
 use super::respond::{self, Cause, REQUEST_ID, Reply};
+use crate::access_log::LogSwitch;
 use crate::downstream::{Connection, Downstream};
 use crate::headers::HeaderNames;
 use crate::tables::{App, HttpApp};
@@ -15,7 +16,6 @@ use http::HeaderValue;
 use meridian_model::Verdict;
 use meridian_model::intention::RuleOutcome;
 use meridian_model::listener::{ClientCertificateHeader, ClientTrust};
-use meridian_telemetry::access_log::AccessLog;
 use meridian_telemetry::trace::SpanSink;
 use pingora_core::apps::{
     HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
@@ -30,8 +30,8 @@ use std::task::Poll;
 pub(crate) struct Shared {
     /// Takes finished spans.
     pub(crate) spans: SpanSink,
-    /// Takes finished requests; `None` where nobody wants a log.
-    pub(crate) access_log: Option<AccessLog>,
+    /// Takes finished requests.
+    pub(crate) access_log: Arc<LogSwitch>,
     /// Headers that strangers may not send.
     pub(crate) edge_headers: HeaderNames,
 }

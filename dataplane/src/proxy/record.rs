@@ -64,7 +64,7 @@ impl Record {
             .is_enabled()
             .then(|| trace::extract(&head.headers));
         let trace = incoming.and_then(|incoming| begin_trace(shared, head, caller, incoming));
-        let line = shared.access_log.as_ref().map(|_| {
+        let line = shared.access_log.is_on().then(|| {
             let mut line = AccessRecord::new(
                 SystemTime::now(),
                 Arc::clone(caller.listener),
@@ -210,13 +210,13 @@ impl Record {
         if let Some(trace) = self.trace.take() {
             self.tell_span(trace, duration, status, failure);
         }
-        if let (Some(mut line), Some(log)) = (self.line.take(), &self.shared.access_log) {
+        if let Some(mut line) = self.line.take() {
             line.duration = duration;
             line.status = status;
             line.outcome = failure.map(Failure::as_str);
             line.bytes_in = self.bytes_in;
             line.bytes_out = self.bytes_out;
-            log.record(*line);
+            self.shared.access_log.record(*line);
         }
     }
 

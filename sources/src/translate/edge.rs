@@ -177,6 +177,7 @@ pub(crate) fn unchanged(previous: &Snapshot) -> Contents {
         identities: previous.identities.clone(),
         rejected: Vec::new(),
         scrape: previous.scrape,
+        access_log: previous.access_log.clone(),
     }
 }
 

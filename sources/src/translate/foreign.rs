@@ -35,9 +35,6 @@ pub(crate) fn unserved(resource: &str, proxy: &Proxy) -> Vec<Rejection> {
     if proxy.mode == "transparent" {
         refuse("Mode `transparent` is not served: only listed upstreams are reachable".into());
     }
-    if proxy.access_logs["Enabled"] == Value::Bool(true) {
-        refuse("AccessLogs is not honoured: the access log is set at the program".into());
-    }
     rejected
 }
 
@@ -71,7 +68,7 @@ mod tests {
     fn unserved_modes_are_named() {
         let rejected = read(json!({"Mode": "transparent", "MutualTLSMode": "permissive",
             "AccessLogs": {"Enabled": true}}));
-        assert_eq!(rejected.len(), 3);
+        assert_eq!(rejected.len(), 2);
         let plain = json!({"Mode": "direct", "MutualTLSMode": "strict"});
         assert_eq!(read(plain), Vec::new());
     }

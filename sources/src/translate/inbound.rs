@@ -1,5 +1,6 @@
 //! The inbound side of a sidecar: its public listener, and the application behind it.
 
+use super::access_log;
 use super::expose::{Surroundings, exposed};
 use super::extension::Extensions;
 use super::foreign;
@@ -149,6 +150,10 @@ pub(crate) fn inbound(
     };
     let mut contents = exposed(proxy, &surroundings);
     contents.scrape = scrape;
+    match access_log::plan(&proxy.access_logs) {
+        Ok(plan) => contents.access_log = plan.map(Arc::new),
+        Err(reason) => contents.reject("AccessLogs", reason),
+    }
     contents.rejected.extend(config.rejected);
     contents.rejected.extend(unserved);
     contents.rejected.extend(extensions.rejected);

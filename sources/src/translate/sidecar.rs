@@ -218,6 +218,7 @@ pub(crate) fn default_verdict(knowledge: &Knowledge) -> Option<Verdict> {
 
 fn keep_inbound(contents: &mut Contents, previous: &Snapshot) {
     contents.scrape = previous.scrape;
+    contents.access_log = previous.access_log.clone();
     if let Some((name, listener)) = previous.listeners.get_key_value(inbound::LISTENER) {
         contents
             .listeners

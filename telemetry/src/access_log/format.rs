@@ -14,7 +14,7 @@ use super::{AccessLogFormat, AccessRecord};
 use crate::text::Text;
 
 /// Renders records one way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Formatter {
     pub(super) format: AccessLogFormat,
     /// Whether queries are shown.
@@ -26,9 +26,10 @@ impl Formatter {
     ///
     /// # Errors
     /// JSON that can't be made; the line is left unfinished then.
-    pub(super) fn append(self, record: &AccessRecord, lines: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn append(&self, record: &AccessRecord, lines: &mut Vec<u8>) -> io::Result<()> {
         let line = Line::new(record, self.query);
-        match self.format {
+        match &self.format {
+            AccessLogFormat::Pattern(pattern) => return pattern.append(record, lines),
             AccessLogFormat::Json => serde_json::to_writer(&mut *lines, &line)?,
             AccessLogFormat::Text => lines.extend_from_slice(line.text().as_bytes()),
         }
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn shows_the_query_only_on_demand() {
         for format in [AccessLogFormat::Json, AccessLogFormat::Text] {
-            assert!(!line(&record(), format, false).contains("secret"));
+            assert!(!line(&record(), format.clone(), false).contains("secret"));
             assert!(line(&record(), format, true).contains("token=secret"));
         }
     }
