@@ -1,6 +1,6 @@
 //! Where the agent listens, read as the `consul` CLI reads `CONSUL_HTTP_ADDR`.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use url::Url;
 
@@ -54,6 +54,15 @@ impl Address {
     #[must_use]
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Url(url) if url.scheme() == "https")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url.as_str().trim_end_matches('/')),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
     }
 }
 

@@ -84,6 +84,19 @@ impl Call {
         self
     }
 
+    /// The whole request in words: equal ones ask the same.
+    pub(crate) fn words(&self) -> String {
+        let mut words = format!("{} /{}", self.method, self.path.join("/"));
+        for (name, value) in &self.parameters {
+            words.push_str(&format!(" {name}={value}"));
+        }
+        if let Some(Ok(body)) = &self.body {
+            words.push(' ');
+            words.push_str(&String::from_utf8_lossy(body));
+        }
+        words
+    }
+
     pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint {
             operation: self.operation,

@@ -53,6 +53,13 @@ impl Client {
         Query::new(self, Call::get("list gateway services", path))
     }
 
+    /// The address of the cluster's leader (`GET /v1/status/leader`); empty without one. Needs no
+    /// token. Doesn't block.
+    #[must_use]
+    pub fn leader(&self) -> Query<String> {
+        Query::new(self, Call::get("read leader", ["v1", "status", "leader"]))
+    }
+
     /// All known datacenters, nearest first (`GET /v1/catalog/datacenters`). Doesn't block: a
     /// watch polls.
     #[must_use]

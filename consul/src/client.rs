@@ -13,7 +13,7 @@ use crate::{
     config::ClientConfig,
     error::{ConfigError, Endpoint, Error},
     query::Meta,
-    secret::TokenSource,
+    secret::{Secret, TokenSource},
 };
 
 /// A Consul agent, spoken to over HTTP. Clones share connections and are cheap.
@@ -97,9 +97,22 @@ impl Client {
     pub(crate) async fn send(&self, call: &Call, waiting: Duration) -> Result<Answer, Error> {
         let endpoint = call.endpoint();
         let limit = self.shared.config.limits.request + waiting;
-        let request = self.request(call, limit).await?;
         let failed = |e| Error::transport(endpoint.clone(), e, limit);
-        let response = self.shared.http.execute(request).await.map_err(failed)?;
+        let token = self.shared.tokens.current().await;
+        let request = self.request(call, token.as_ref(), limit)?;
+        let mut response = self.shared.http.execute(request).await.map_err(failed)?;
+        if matches!(
+            response.status(),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED
+        ) {
+            // A blocking query may have waited a minute, and its token may have been replaced in
+            // the meantime: that is no refusal of the new one.
+            let now = self.shared.tokens.current().await;
+            if now != token {
+                let request = self.request(call, now.as_ref(), limit)?;
+                response = self.shared.http.execute(request).await.map_err(failed)?;
+            }
+        }
         let status = response.status();
         let meta = Meta::read(response.headers());
         if status != StatusCode::OK && !(call.may_be_absent && status == StatusCode::NOT_FOUND) {
@@ -133,12 +146,14 @@ impl Client {
         self.send(call, Duration::ZERO).await.map(drop)
     }
 
-    async fn request(&self, call: &Call, limit: Duration) -> Result<reqwest::Request, Error> {
+    fn request(
+        &self,
+        call: &Call,
+        token: Option<&Secret>,
+        limit: Duration,
+    ) -> Result<reqwest::Request, Error> {
         let Shared {
-            http,
-            base,
-            tokens,
-            config,
+            http, base, config, ..
         } = &*self.shared;
         let unwritable = |source| Error::Encode {
             endpoint: call.endpoint(),
@@ -148,7 +163,7 @@ impl Client {
         call.extend(&mut url, config)
             .map_err(|e| unwritable(Box::new(e)))?;
         let mut request = http.request(call.method.clone(), url).timeout(limit);
-        if let Some(token) = tokens.current().await {
+        if let Some(token) = token {
             let mut value =
                 HeaderValue::from_str(token.expose()).map_err(|e| unwritable(Box::new(e)))?;
             value.set_sensitive(true);

@@ -191,6 +191,23 @@ impl Error {
         )
     }
 
+    /// Whether the token itself is refused: unknown, deleted or expired. Consul words it alike
+    /// wherever it is asked, and forwards the wording of servers within its own sentences.
+    #[must_use]
+    pub fn is_token_refused(&self) -> bool {
+        self.is_forbidden() && self.says("ACL not found")
+    }
+
+    /// Whether the agent has no ACLs, so that no token means anything to it.
+    #[must_use]
+    pub fn is_without_acls(&self) -> bool {
+        self.is_forbidden() && self.says("ACL support disabled")
+    }
+
+    fn says(&self, words: &str) -> bool {
+        matches!(self, Self::Status { excerpt, .. } if excerpt.contains(words))
+    }
+
     /// Sorts what the HTTP library reports into the kinds above.
     pub(crate) fn transport(endpoint: Endpoint, error: reqwest::Error, limit: Duration) -> Self {
         let error = error.without_url();
@@ -320,6 +337,28 @@ mod tests {
         assert!(status(StatusCode::INTERNAL_SERVER_ERROR).is_retryable());
         assert!(!status(StatusCode::FORBIDDEN).is_retryable());
         assert!(!status(StatusCode::NOT_FOUND).is_retryable());
+    }
+
+    #[test]
+    fn a_refused_token_is_told_from_a_missing_right() {
+        let refused = |words: &str| {
+            let Error::Status {
+                endpoint, index, ..
+            } = status(StatusCode::FORBIDDEN)
+            else {
+                unreachable!("it is made above");
+            };
+            Error::Status {
+                endpoint,
+                status: StatusCode::FORBIDDEN,
+                excerpt: words.to_owned(),
+                index,
+            }
+        };
+        assert!(refused("rpc error making call: ACL not found").is_token_refused());
+        let right = refused("Permission denied: token lacks permission 'service:write' on \"web\"");
+        assert!(right.is_forbidden() && !right.is_token_refused());
+        assert!(refused("ACL support disabled").is_without_acls());
     }
 
     #[test]

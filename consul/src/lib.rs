@@ -36,6 +36,7 @@ mod wire;
 
 pub mod blocking;
 
+pub mod acl;
 pub mod agent;
 pub mod catalog;
 pub mod chain;
@@ -52,7 +53,7 @@ pub use address::Address;
 pub use client::Client;
 pub use config::{BasicAuth, ClientConfig, Limits};
 pub use error::{ConfigError, Endpoint, Error};
-pub use query::{Consistency, Meta, Query, Response};
+pub use query::{Consistency, Meta, Query, Raw, Response};
 pub use secret::{Secret, Token};
 pub use tls::{Authorities, ClientPair, TlsConfig};
 pub use wire::Unknown;

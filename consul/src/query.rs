@@ -1,9 +1,13 @@
 //! A read as a value: described first, then sent once or followed.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 use crate::{
     blocking::{Pacing, Position, Watch},
@@ -44,6 +48,17 @@ pub struct Response<T> {
     pub value: T,
     /// What the headers say.
     pub meta: Meta,
+    /// The answer as it came.
+    pub raw: Raw,
+}
+
+/// An answer as it came, for those who keep it: [`Query::read`] makes a value of it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Raw {
+    /// The object isn't there; only where that is an answer.
+    Absent,
+    /// The body.
+    Body(Vec<u8>),
 }
 
 /// What an answer's headers say.
@@ -66,6 +81,8 @@ pub struct Meta {
     pub filtered_by_acls: bool,
     /// `X-Consul-Default-ACL-Policy`: `allow` or `deny`.
     pub default_acl_policy: Option<String>,
+    /// `Date`: the agent's clock, in whole seconds.
+    pub date: Option<SystemTime>,
 }
 
 impl Meta {
@@ -80,8 +97,14 @@ impl Meta {
             cache_age: number("age").map(Duration::from_secs),
             filtered_by_acls: text(headers, "x-consul-results-filtered-by-acls") == Some("true"),
             default_acl_policy: text(headers, "x-consul-default-acl-policy").map(ToOwned::to_owned),
+            date: text(headers, "date").and_then(date),
         }
     }
+}
+
+/// The form of dates in HTTP is one that mail has, too.
+fn date(text: &str) -> Option<SystemTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok().map(Into::into)
 }
 
 impl<T: DeserializeOwned> Query<T> {
@@ -198,17 +221,36 @@ impl<T> Query<T> {
             wait => (call.with("wait", go_duration(wait)), wait + wait / 16),
         };
         let answer = self.client.send(&call, waiting).await?;
-        let value = match self.absent {
-            Some(absent) if answer.absent => absent(),
-            _ => (self.decode)(&answer.body).map_err(|e| Error::Decode {
-                endpoint: call.endpoint(),
-                source: Box::new(e),
-            })?,
+        let raw = if answer.absent {
+            Raw::Absent
+        } else {
+            Raw::Body(answer.body)
         };
         Ok(Response {
-            value,
+            value: self.read(&raw)?,
             meta: answer.meta,
+            raw,
         })
+    }
+
+    /// Reads an answer to this query that was kept.
+    pub fn read(&self, answer: &Raw) -> Result<T, Error> {
+        let body: &[u8] = match (answer, self.absent) {
+            (Raw::Absent, Some(absent)) => return Ok(absent()),
+            // No JSON at all, which the decoder says best.
+            (Raw::Absent, None) => &[],
+            (Raw::Body(body), _) => body,
+        };
+        (self.decode)(body).map_err(|e| Error::Decode {
+            endpoint: self.call.endpoint(),
+            source: Box::new(e),
+        })
+    }
+
+    /// What is asked, in words: two queries with the same words ask the same of one agent.
+    #[must_use]
+    pub fn words(&self) -> String {
+        self.call.words()
     }
 
     /// Follows the answer from now on. Nothing is sent before the first
@@ -257,6 +299,7 @@ mod tests {
             ("x-cache", "HIT"),
             ("age", "3"),
             ("x-consul-results-filtered-by-acls", "true"),
+            ("date", "Thu, 01 Jan 1970 00:01:00 GMT"),
         ] {
             headers.insert(name, value.parse().unwrap());
         }
@@ -268,6 +311,7 @@ mod tests {
             cache_hit: Some(true),
             cache_age: Some(Duration::from_secs(3)),
             filtered_by_acls: true,
+            date: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(60)),
             ..Meta::default()
         };
         assert_eq!(meta, expected);

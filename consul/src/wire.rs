@@ -1,9 +1,13 @@
 //! Peculiarities of Go's JSON: `null` for empty lists and maps, durations as text or nanoseconds.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Keys that this client doesn't know, kept so that callers can refuse what they don't understand.
 pub type Unknown = BTreeMap<String, Value>;
@@ -39,6 +43,11 @@ where
             .ok_or_else(|| de::Error::custom(format!("`{text}` is not a duration"))),
         other => Err(de::Error::custom(format!("`{other}` is not a duration"))),
     }
+}
+
+/// A moment as Go writes it.
+pub(crate) fn rfc3339(text: &str) -> Option<SystemTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(Into::into)
 }
 
 /// A limit of time that can be turned off: Consul takes a negative duration for that.

@@ -4,10 +4,14 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    call::Call, client::Client, error::Error, query::Query, secret::Secret, wire::nullable,
+    call::Call,
+    client::Client,
+    error::Error,
+    query::Query,
+    secret::Secret,
+    wire::{nullable, rfc3339},
 };
 
 impl Client {
@@ -138,10 +142,6 @@ impl Root {
     pub fn expires(&self) -> Option<SystemTime> {
         rfc3339(&self.not_after)
     }
-}
-
-fn rfc3339(text: &str) -> Option<SystemTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok().map(Into::into)
 }
 
 #[cfg(test)]

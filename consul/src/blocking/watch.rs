@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Cursor, Pacing};
 use crate::{
     error::Error,
-    query::{Meta, Query, Response},
+    query::{Meta, Query, Raw, Response},
 };
 
 /// Follows one answer of the API.
@@ -33,6 +33,8 @@ pub enum WatchEvent<T> {
         value: Arc<T>,
         /// What its headers say.
         meta: Meta,
+        /// The answer as it came.
+        raw: Raw,
     },
     /// The first answer after failures; its content is the one already known.
     Recovered {
@@ -100,7 +102,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watch<T> {
 
     fn take(&mut self, result: Result<Response<T>, Error>) -> Option<WatchEvent<T>> {
         let now = Instant::now();
-        let Response { value, meta } = match result {
+        let Response { value, meta, raw } = match result {
             Ok(response) => response,
             Err(error) => {
                 self.not_before = now + self.cursor.failed(fastrand::f64());
@@ -116,7 +118,7 @@ impl<T: PartialEq + Send + Sync + 'static> Watch<T> {
         if changed {
             let value = Arc::new(value);
             self.last = Some(value.clone());
-            Some(WatchEvent::Changed { value, meta })
+            Some(WatchEvent::Changed { value, meta, raw })
         } else {
             recovered.then_some(WatchEvent::Recovered { meta })
         }

@@ -16,7 +16,7 @@ async fn watch_reports_a_restart_and_reads_everything_again() {
     }
     client.kv_put("key", b"before", Put::Always).await.unwrap();
     let mut watch = client.kv("key").watch(Pacing::default());
-    let WatchEvent::Changed { value, meta } = next(&mut watch).await else {
+    let WatchEvent::Changed { value, meta, .. } = next(&mut watch).await else {
         panic!()
     };
     assert_eq!(
@@ -36,7 +36,7 @@ async fn watch_reports_a_restart_and_reads_everything_again() {
     let index = loop {
         match next(&mut watch).await {
             WatchEvent::Failed { .. } => {}
-            WatchEvent::Changed { value, meta } => {
+            WatchEvent::Changed { value, meta, .. } => {
                 assert_eq!(*value, None);
                 break meta.index.unwrap();
             }
