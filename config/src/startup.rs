@@ -18,6 +18,17 @@ pub struct Startup {
     pub drain_deadline: Duration,
     /// Threads that move traffic; `None` for as many as there are CPUs.
     pub threads: Option<u16>,
+    /// What a mesh proxy keeps for a start without Consul; `None` keeps nothing.
+    pub state: Option<State>,
+}
+
+/// What is kept for a start without Consul.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Where.
+    pub directory: PathBuf,
+    /// Whether private keys are kept as well.
+    pub keep_keys: bool,
 }
 
 /// The Consul agent. `None` leaves the word to the `CONSUL_*` variables.

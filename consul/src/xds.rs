@@ -17,7 +17,7 @@ use crate::{
     blocking::{Backoff, WatchEvent},
     client::Client,
     error::{Endpoint, Error},
-    query::Meta,
+    query::{Meta, Raw},
     secret::Secret,
 };
 use grpc::Exchange;
@@ -136,7 +136,12 @@ impl CertificateWatch {
         }
         let value = Arc::new(now);
         self.last = Some(Arc::clone(&value));
-        Some(WatchEvent::Changed { value, meta })
+        Some(WatchEvent::Changed {
+            value,
+            meta,
+            // There is no body: the answer is made of a stream.
+            raw: Raw::Absent,
+        })
     }
 }
 

@@ -14,4 +14,4 @@ mod clusters;
 
 pub(crate) use apps::{Action, App, HttpApp, RouteTelemetry, TcpApp, WeightedHandle};
 pub(crate) use apps::{AppBuilder, draw};
-pub(crate) use clusters::{ClusterHandle, ClusterState, Clusters, Picked};
+pub(crate) use clusters::{ClusterHandle, ClusterState, Clusters, Picked, TargetState};

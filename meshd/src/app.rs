@@ -1,12 +1,14 @@
 //! How the parts of a sidecar are put together.
 
-use crate::cli::{Run, Wanted};
-use consul::{Client, ConfigError};
+use crate::cli::{MemoryWords, Run, Wanted};
+use consul::{Client, ClientConfig, ConfigError};
 use meridian_config::{MeshFile, Report, Startup};
 use meridian_program::{
     Named, Outcome, Process, ProcessError, Settings, SettingsError, StartError,
 };
-use meridian_sources::{ConsulOptions, consul_mesh, sni_gateway};
+use meridian_sources::{
+    ConsulOptions, Memory, MemoryError, MemoryOptions, consul_mesh, sni_gateway,
+};
 use meridian_telemetry::metrics::BuildInfo;
 use std::num::NonZeroUsize;
 
@@ -27,6 +29,7 @@ pub(crate) struct Plan {
     settings: Settings,
     client: Client,
     wanted: Wanted,
+    memory: Option<Memory>,
 }
 
 /// What is wrong with the command line or the file.
@@ -44,6 +47,12 @@ pub(crate) enum PlanError {
     /// The Consul client could not be made of them.
     #[error("make the Consul client")]
     Client(#[source] consul::Error),
+    /// Keys have nowhere to go.
+    #[error("--keep-keys needs --state-dir, or `state.directory` in the file")]
+    NoDirectory,
+    /// What the last run kept can't be used.
+    #[error("open the state of the last run")]
+    Memory(#[source] MemoryError),
 }
 
 /// Why the sidecar did not start.
@@ -65,6 +74,7 @@ impl Plan {
             .client_config(&file.consul, environment)
             .map_err(PlanError::Consul)?;
         let (wanted, service) = run.which.wanted();
+        let memory = memory(&run.memory, &file, &wanted, &config)?;
         let every = meridian_program::settings::every_processor();
         let named = Named {
             service: &service,
@@ -74,6 +84,7 @@ impl Plan {
             settings: Settings::new(named, &file, &run.program).map_err(PlanError::Settings)?,
             client: Client::new(config).map_err(PlanError::Client)?,
             wanted,
+            memory,
         })
     }
 
@@ -81,7 +92,10 @@ impl Plan {
     pub(crate) async fn run(self) -> Result<Outcome, RunError> {
         let process = Process::begin(BUILD, &self.settings.log).map_err(RunError::Process)?;
         let opened = process.open(self.settings).await.map_err(RunError::Start)?;
-        let options = ConsulOptions::default();
+        let options = ConsulOptions {
+            memory: self.memory,
+            ..ConsulOptions::default()
+        };
         let source = match self.wanted {
             Wanted::Sidecar(sidecar) => {
                 consul_mesh::run(self.client, sidecar, options, opened.counts())
@@ -98,6 +112,40 @@ impl Plan {
         drop(source);
         Ok(outcome)
     }
+}
+
+/// The memory of a proxy at one agent: another one's is of no use to it.
+fn memory(
+    words: &MemoryWords,
+    file: &Startup,
+    wanted: &Wanted,
+    config: &ClientConfig,
+) -> Result<Option<Memory>, PlanError> {
+    let written = file.state.as_ref();
+    let directory = words.state_dir.as_ref();
+    let keep_keys = words.keep_keys || written.is_some_and(|state| state.keep_keys);
+    let Some(directory) = directory.or_else(|| Some(&written?.directory)) else {
+        return if keep_keys {
+            Err(PlanError::NoDirectory)
+        } else {
+            Ok(None)
+        };
+    };
+    let options = MemoryOptions {
+        directory: directory.clone(),
+        keep_keys,
+    };
+    let ClientConfig {
+        address,
+        datacenter,
+        namespace,
+        partition,
+        ..
+    } = config;
+    let owner = format!("{wanted:?} at {address:?} {datacenter:?} {namespace:?} {partition:?}");
+    Memory::open(&options, &owner)
+        .map(Some)
+        .map_err(PlanError::Memory)
 }
 
 fn startup(run: &Run) -> Result<Startup, PlanError> {

@@ -30,6 +30,9 @@ Examples:
   With ACLs, a token that may read the service, and another agent:
     meshd run --sidecar-for web --token-file /run/secrets/consul --http-addr https://agent:8501
 
+  Restarts that don't need Consul, until the certificate expires:
+    meshd run --sidecar-for web --state-dir /var/lib/meshd/web --keep-keys
+
   Ask it:
     curl http://127.0.0.1:19000/ready
     curl http://127.0.0.1:19000/snapshot
@@ -54,9 +57,23 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) memory: MemoryWords,
+    #[command(flatten)]
     pub(crate) consul: ConsulOptions,
     #[command(flatten)]
     pub(crate) program: ProgramOptions,
+}
+
+/// What is kept for a start while Consul is away.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "State")]
+pub(crate) struct MemoryWords {
+    /// Keep what Consul said last in this directory, and start from it while Consul is away.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Keep private keys there, too: without them a start has to wait for Consul.
+    #[arg(long)]
+    pub(crate) keep_keys: bool,
 }
 
 /// What to be.

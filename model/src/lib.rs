@@ -41,5 +41,5 @@ pub use name::{ClusterName, IdentityName, ListenerName, RouteName};
 pub use pattern::Pattern;
 pub use rate::{RateLimit, RouteRate, TokenBucket};
 pub use route::{Route, RouteAction, RouteMatch, RouteTable};
-pub use snapshot::{Rejection, Snapshot, SourceState, SourceStatus};
+pub use snapshot::{Rejection, Snapshot, SourceState, SourceStatus, StaleCause};
 pub use tls::{CipherSuite, TlsTerms};

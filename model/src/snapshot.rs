@@ -78,9 +78,36 @@ pub enum SourceState {
     Stale {
         /// When it was last known to be current.
         since: SystemTime,
+        /// Whose turn it is to do something.
+        cause: StaleCause,
         /// What keeps it from being updated.
         reason: String,
     },
+}
+
+/// What keeps a source from being updated, told apart by what helps against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StaleCause {
+    /// Its token is unknown, revoked or expired: it needs another one.
+    Token,
+    /// Its token is good but lacks a right.
+    Rights,
+    /// It does not answer, or only with troubles of its own.
+    Unreachable,
+    /// It answers, but not with what is asked for.
+    Answer,
+}
+
+impl StaleCause {
+    /// The word in `/snapshot`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Rights => "rights",
+            Self::Unreachable => "unreachable",
+            Self::Answer => "answer",
+        }
+    }
 }
 
 fn share<K: Ord, V: PartialEq>(new: &mut BTreeMap<K, Arc<V>>, old: &BTreeMap<K, Arc<V>>) {

@@ -79,6 +79,13 @@ impl meridian_sources::SourceMetrics for Counts {
         }
     }
 
+    fn token_refused(&self, source: &'static str, refused: bool) {
+        // What is not known yet gets its state with the same news, just before.
+        if let Some(reported) = self.known().sources.get(source) {
+            reported.handle.token_refused(refused);
+        }
+    }
+
     fn published(&self, generation: u64, rejected: usize) {
         self.snapshot
             .published(generation, rejected, Instant::now());

@@ -39,6 +39,27 @@ pub struct ConsulOptions {
     /// File with the ACL token, read again when it changes [env: CONSUL_HTTP_TOKEN_FILE].
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// PEM file of the authorities that may sign the agent's certificate [env: CONSUL_CACERT].
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Directory of such files [env: CONSUL_CAPATH].
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "ca_file")]
+    pub ca_path: Option<PathBuf>,
+    /// PEM file of the certificate to present to an agent with `verify_incoming` [env: CONSUL_CLIENT_CERT].
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// PEM file of that certificate's key [env: CONSUL_CLIENT_KEY].
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+    /// Name that the agent's certificate must cover, if not the host of its address [env: CONSUL_TLS_SERVER_NAME].
+    #[arg(long, value_name = "NAME")]
+    pub tls_server_name: Option<String>,
+    /// Namespace to ask (Consul Enterprise) [env: CONSUL_NAMESPACE].
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Admin partition to ask (Consul Enterprise) [env: CONSUL_PARTITION].
+    #[arg(long, value_name = "NAME")]
+    pub partition: Option<String>,
 }
 
 impl ConsulOptions {
@@ -60,13 +81,18 @@ impl ConsulOptions {
     }
 
     fn option(&self, name: &str) -> Option<String> {
+        let path = |path: &Option<PathBuf>| Some(path.as_ref()?.to_string_lossy().into_owned());
         match name {
             "CONSUL_HTTP_ADDR" => self.http_addr.clone(),
             TOKEN => self.token.clone(),
-            TOKEN_FILE => {
-                let file = self.token_file.as_ref()?;
-                Some(file.to_string_lossy().into_owned())
-            }
+            TOKEN_FILE => path(&self.token_file),
+            CA_FILE => path(&self.ca_file),
+            CA_PATH => path(&self.ca_path),
+            "CONSUL_CLIENT_CERT" => path(&self.client_cert),
+            "CONSUL_CLIENT_KEY" => path(&self.client_key),
+            "CONSUL_TLS_SERVER_NAME" => self.tls_server_name.clone(),
+            "CONSUL_NAMESPACE" => self.namespace.clone(),
+            "CONSUL_PARTITION" => self.partition.clone(),
             _ => None,
         }
     }
@@ -76,10 +102,12 @@ impl ConsulOptions {
 type Layer<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What the first layer that speaks about a variable says. A token and a token
-/// file shadow each other: the layer that names either decides about both.
+/// file shadow each other, as a file and a directory of authorities do: the
+/// layer that names either decides about both.
 fn first(layers: &[Layer<'_>], name: &str) -> Option<String> {
     let alternatives: &[&str] = match name {
         TOKEN | TOKEN_FILE => &[TOKEN, TOKEN_FILE],
+        CA_FILE | CA_PATH => &[CA_FILE, CA_PATH],
         _ => &[],
     };
     layers.iter().find_map(|layer| {
@@ -92,6 +120,8 @@ fn first(layers: &[Layer<'_>], name: &str) -> Option<String> {
 
 pub(crate) const TOKEN: &str = "CONSUL_HTTP_TOKEN";
 pub(crate) const TOKEN_FILE: &str = "CONSUL_HTTP_TOKEN_FILE";
+const CA_FILE: &str = "CONSUL_CACERT";
+const CA_PATH: &str = "CONSUL_CAPATH";
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +176,30 @@ mod tests {
         };
         let config = options.client_config(&file, environment(&[])).unwrap();
         assert_eq!(config.token, Token::Fixed(Secret::new("mine")));
+    }
+
+    #[test]
+    fn tls_is_given_by_options_as_to_the_cli() {
+        let options = ConsulOptions {
+            http_addr: Some("https://agent:8501".into()),
+            ca_path: Some("/cas".into()),
+            client_cert: Some("/cert".into()),
+            client_key: Some("/key".into()),
+            tls_server_name: Some("server.dc1.consul".into()),
+            ..ConsulOptions::default()
+        };
+        let variables = [(CA_FILE, "/shadowed")];
+        let config = options
+            .client_config(&Consul::default(), environment(&variables))
+            .unwrap();
+        assert_eq!(
+            config.tls.authorities,
+            consul::Authorities::Directory("/cas".into())
+        );
+        let pair = config.tls.client.unwrap();
+        assert_eq!(pair.certificate, PathBuf::from("/cert"));
+        assert_eq!(pair.key, PathBuf::from("/key"));
+        assert_eq!(config.tls.server_name.as_deref(), Some("server.dc1.consul"));
     }
 
     #[test]

@@ -3,17 +3,19 @@
 //! Nothing is published before registration, leaf, roots, intentions and every upstream's chain
 //! are known. From then on Consul may be away: what is known goes on being served.
 
-use crate::knowledge::{Knowledge, Topic};
+use crate::knowledge::{Knowledge, Topic, Trouble};
+use crate::memory::Memory;
 use crate::publish::{Contents, Publisher, Source, SourceMetrics, Task};
 use crate::role::{self, Role};
 use crate::translate::sidecar;
-use crate::watching::{ConsulOptions, Watching, chain_of};
-use consul::Client;
+use crate::watching::{CONSUL, ConsulOptions, Watching, count};
 use consul::agent::{AgentService, ServiceKind};
 use consul::blocking::WatchEvent;
-use meridian_model::Snapshot;
+use consul::{Client, Meta, Token};
+use meridian_model::{Snapshot, SourceState, SourceStatus, StaleCause};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Which sidecar to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +44,13 @@ async fn follow(
     sidecar: Sidecar,
     options: ConsulOptions,
     metrics: Arc<dyn SourceMetrics>,
-    publisher: Publisher,
+    mut publisher: Publisher,
 ) {
     let proxy = match sidecar {
         Sidecar::ProxyId(id) => id,
-        Sidecar::SidecarFor(service) => find(&client, &service, &options, &*metrics).await,
+        Sidecar::SidecarFor(service) => {
+            find(&client, &service, &options, &*metrics, &mut publisher).await
+        }
     };
     tracing::info!(%proxy, "serving as sidecar");
     let sidecar = sidecar::Sidecar {
@@ -73,26 +77,67 @@ async fn find(
     service: &str,
     options: &ConsulOptions,
     metrics: &dyn SourceMetrics,
+    publisher: &mut Publisher,
 ) -> String {
     let mut services = client.agent_services().watch(options.pacing);
-    let mut said = String::new();
+    let mut said = None;
+    let mut since = SystemTime::now();
     loop {
-        let obstacle = match services.next().await {
-            WatchEvent::Changed { value, .. } => match sidecar_of(&value, service) {
-                Ok(proxy) => return proxy,
-                Err(reason) => reason,
-            },
-            WatchEvent::Recovered { .. } => continue,
+        let trouble = match services.next().await {
+            WatchEvent::Changed { meta, .. } | WatchEvent::Recovered { meta } => {
+                let known = services.last().cloned().unwrap_or_default();
+                match sidecar_of(&known, service) {
+                    Ok(proxy) => {
+                        if let Some(memory) = &options.memory {
+                            memory.note_proxy(&proxy);
+                        }
+                        return proxy;
+                    }
+                    Err(reason) if is_hidden(client, &meta) => Trouble {
+                        cause: StaleCause::Rights,
+                        reason: format!("{reason} that may be seen without service:read"),
+                    },
+                    Err(reason) => Trouble::answer(reason),
+                }
+            }
             WatchEvent::Failed { error, .. } => {
                 metrics.watch_failed("services");
-                chain_of(&error)
+                let memory = options.memory.as_ref().filter(|_| error.is_retryable());
+                if let Some(proxy) = memory.and_then(Memory::proxy) {
+                    tracing::warn!(%proxy, "Consul is away; being the proxy of the last run");
+                    return proxy;
+                }
+                Trouble::of(&error)
             }
         };
-        if obstacle != said {
-            tracing::warn!(%service, reason = %obstacle, "waiting for the sidecar's registration");
-            said = obstacle;
+        if said.as_ref() == Some(&trouble) {
+            continue;
         }
+        let Trouble { cause, reason } = trouble.clone();
+        tracing::warn!(%service, %reason, "waiting for the sidecar's registration");
+        if said.as_ref().map(|before: &Trouble| before.cause) != Some(cause) {
+            since = SystemTime::now();
+        }
+        said = Some(trouble);
+        let reason = format!("registration: {reason}");
+        let state = SourceState::Stale {
+            since,
+            cause,
+            reason,
+        };
+        count(metrics, &state);
+        // Before the first generation this tells what is waited for, and nothing else.
+        publisher.refresh(vec![SourceStatus {
+            name: CONSUL.into(),
+            state,
+        }]);
     }
+}
+
+/// Whether there may be more than the agent shows. It doesn't say so to those without a token.
+fn is_hidden(client: &Client, meta: &Meta) -> bool {
+    let denied = meta.default_acl_policy.as_deref() == Some("deny");
+    meta.filtered_by_acls || (denied && client.config().token == Token::Anonymous)
 }
 
 /// The sidecar registered for a service instance.

@@ -7,7 +7,7 @@
 
 use crate::intent::Intent;
 use crate::publish::{SourceMetrics, Task};
-use meridian_model::{Blueprint, Rejection, SourceState, SourceStatus};
+use meridian_model::{Blueprint, Rejection, SourceState, SourceStatus, StaleCause};
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeMap;
@@ -264,6 +264,7 @@ impl Following {
                 name: Arc::clone(&self.name),
                 state: SourceState::Stale {
                     since,
+                    cause: StaleCause::Answer,
                     reason: "the file on disk is refused".to_owned(),
                 },
             });

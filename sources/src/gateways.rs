@@ -138,7 +138,7 @@ mod tests {
         let topic = Topic::GatewayNames("dc2".to_owned());
         knowledge.take(
             topic,
-            News::Failed("forbidden".to_owned()),
+            News::Failed(crate::knowledge::Trouble::answer("forbidden")),
             SystemTime::UNIX_EPOCH,
         );
         assert_eq!(of(&knowledge, "dc2"), Some(Err("forbidden".to_owned())));

@@ -6,6 +6,7 @@
 use crate::dns::{Answer, Name};
 use crate::jwks::{KeyOrigin, Keys};
 use crate::settling::settled;
+use crate::watching::chain_of;
 use consul::agent::{AgentCheck, AgentSelf, AgentService, Leaf, Roots};
 use consul::catalog::GatewayService;
 use consul::chain::CompiledChain;
@@ -14,7 +15,7 @@ use consul::health::ServiceEntry;
 use consul::intention::Intention;
 use consul::prepared::QueryResult;
 use consul::xds::GatewayCertificate;
-use meridian_model::{SourceState, SourceStatus};
+use meridian_model::{SourceState, SourceStatus, StaleCause};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -69,6 +70,8 @@ pub(crate) enum Topic {
     JwtProvider(String),
     /// Keys of such a provider.
     Keys(KeyOrigin),
+    /// Whether the token is good. Nothing is learned from it but that.
+    Token,
 }
 
 impl Topic {
@@ -97,6 +100,7 @@ impl Topic {
             Self::Addresses(_) => "dns",
             Self::JwtProvider(_) => "jwt_provider",
             Self::Keys(_) => "jwks",
+            Self::Token => "token",
         }
     }
 }
@@ -186,7 +190,45 @@ pub(crate) enum News {
     /// It answers again, as before.
     Recovered,
     /// It doesn't answer.
-    Failed(String),
+    Failed(Trouble),
+    /// It doesn't answer, and this is what it said in the last run.
+    Remembered(Fact, SystemTime),
+    /// What it said in the last run cannot be used.
+    Unusable(String, SystemTime),
+}
+
+/// Why a watch doesn't answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) cause: StaleCause,
+    pub(crate) reason: String,
+}
+
+impl Trouble {
+    /// The answer is not what was asked for.
+    pub(crate) fn answer(reason: impl Into<String>) -> Self {
+        Self {
+            cause: StaleCause::Answer,
+            reason: reason.into(),
+        }
+    }
+
+    /// Consul's answer, or the lack of one.
+    pub(crate) fn of(error: &consul::Error) -> Self {
+        let cause = if error.is_token_refused() {
+            StaleCause::Token
+        } else if error.is_forbidden() {
+            StaleCause::Rights
+        } else if error.is_retryable() || matches!(error, consul::Error::Tls { .. }) {
+            StaleCause::Unreachable
+        } else {
+            StaleCause::Answer
+        };
+        Self {
+            cause,
+            reason: chain_of(error),
+        }
+    }
 }
 
 impl News {
@@ -194,7 +236,10 @@ impl News {
     pub(crate) fn of(answer: Answer) -> Self {
         match answer {
             Ok(addresses) => Self::Learned(Fact::Addresses(Arc::new(addresses))),
-            Err(reason) => Self::Failed(reason),
+            Err(reason) => Self::Failed(Trouble {
+                cause: StaleCause::Unreachable,
+                reason,
+            }),
         }
     }
 }
@@ -229,8 +274,8 @@ pub(crate) trait Origin: Send {
     fn keep(&mut self, wanted: &BTreeSet<Topic>);
     /// Waits for news and takes in all there are. Cancel safe.
     fn learn(&mut self) -> impl Future<Output = ()> + Send;
-    /// How fresh it all is; `None` where there is nothing to be fresh.
-    fn status(&self) -> Option<SourceStatus>;
+    /// How fresh it all is; empty where there is nothing to be fresh.
+    fn status(&self) -> Vec<SourceStatus>;
 }
 
 /// Everything that is known.
@@ -238,12 +283,16 @@ pub(crate) trait Origin: Send {
 pub(crate) struct Knowledge {
     facts: BTreeMap<Topic, Fact>,
     failing: BTreeMap<Topic, Failure>,
+    /// Facts of the last run, and how old they are.
+    remembered: BTreeMap<Topic, SystemTime>,
+    /// Why a fact of the last run is not used.
+    unusable: BTreeMap<Topic, (String, SystemTime)>,
 }
 
 #[derive(Debug)]
 struct Failure {
     since: SystemTime,
-    reason: String,
+    trouble: Trouble,
 }
 
 impl Knowledge {
@@ -252,6 +301,8 @@ impl Knowledge {
         match news {
             News::Learned(fact) => {
                 self.failing.remove(&topic);
+                self.remembered.remove(&topic);
+                self.unusable.remove(&topic);
                 let fact = match (self.facts.get(&topic), fact) {
                     (Some(Fact::Instances(before)), Fact::Instances(now)) => {
                         Fact::Instances(settled(before, &now))
@@ -263,9 +314,18 @@ impl Knowledge {
             News::Recovered => {
                 self.failing.remove(&topic);
             }
-            News::Failed(reason) => {
+            News::Failed(trouble) => {
                 let since = self.failing.get(&topic).map_or(now, |before| before.since);
-                self.failing.insert(topic, Failure { since, reason });
+                self.failing.insert(topic, Failure { since, trouble });
+            }
+            News::Remembered(fact, at) => {
+                if !self.facts.contains_key(&topic) {
+                    self.remembered.insert(topic.clone(), at);
+                    self.facts.insert(topic, fact);
+                }
+            }
+            News::Unusable(reason, at) => {
+                self.unusable.insert(topic, (reason, at));
             }
         }
     }
@@ -274,18 +334,42 @@ impl Knowledge {
     pub(crate) fn keep(&mut self, wanted: &BTreeSet<Topic>) {
         self.facts.retain(|topic, _| wanted.contains(topic));
         self.failing.retain(|topic, _| wanted.contains(topic));
+        self.remembered.retain(|topic, _| wanted.contains(topic));
+        self.unusable.retain(|topic, _| wanted.contains(topic));
     }
 
-    /// Stale from the first failure on, until everything answers again.
+    /// How old that is which only the last run knew, and why some of it is not used; `None` where
+    /// Consul has answered everything since.
+    pub(crate) fn memory(&self) -> Option<SourceState> {
+        if let Some((reason, at)) = self.unusable.values().next() {
+            return Some(SourceState::Stale {
+                since: *at,
+                cause: StaleCause::Answer,
+                reason: reason.clone(),
+            });
+        }
+        let since = *self.remembered.values().min()?;
+        let count = self.remembered.len();
+        Some(SourceState::Stale {
+            since,
+            cause: StaleCause::Unreachable,
+            reason: format!("{count} answers are those of the last run"),
+        })
+    }
+
+    /// Stale from the first failure on, until everything answers again. A refused token comes
+    /// before all other reasons, since it explains them.
     pub(crate) fn state(&self) -> SourceState {
+        let refused = |failure: &Failure| failure.trouble.cause == StaleCause::Token;
         // DNS is not Consul: whoever wants a name says what is wrong with it.
         let failing = self.failing.iter();
         let ours = failing.filter(|(topic, _)| !matches!(topic, Topic::Addresses(_)));
-        match ours.min_by_key(|(_, failure)| failure.since) {
+        match ours.min_by_key(|(_, failure)| (!refused(failure), failure.since)) {
             None => SourceState::Current,
-            Some((topic, failure)) => SourceState::Stale {
-                since: failure.since,
-                reason: format!("{}: {}", topic.kind(), failure.reason),
+            Some((topic, Failure { since, trouble })) => SourceState::Stale {
+                since: *since,
+                cause: trouble.cause,
+                reason: format!("{}: {}", topic.kind(), trouble.reason),
             },
         }
     }
@@ -471,6 +555,13 @@ impl Knowledge {
         }
     }
 
+    /// The right that the token lacks, where that is why nothing is known of a topic.
+    pub(crate) fn lacks_right(&self, topic: &Topic) -> Option<&str> {
+        let failure = self.failing.get(topic)?;
+        let is_reason = failure.trouble.cause == StaleCause::Rights;
+        (is_reason && !self.facts.contains_key(topic)).then_some(&*failure.trouble.reason)
+    }
+
     /// Whether there is neither an answer nor a failure yet.
     pub(crate) fn waits_for(&self, topic: &Topic) -> bool {
         !self.facts.contains_key(topic) && !self.failing.contains_key(topic)
@@ -479,13 +570,13 @@ impl Knowledge {
     /// Why there is no answer, or none newer than the one before.
     pub(crate) fn failure(&self, topic: &Topic) -> Option<&str> {
         let failure = self.failing.get(topic);
-        failure.map(|failure| failure.reason.as_str())
+        failure.map(|failure| failure.trouble.reason.as_str())
     }
 
     fn unknown<T>(&self, topic: &Topic) -> Known<'_, T> {
         match self.failing.get(topic) {
             None => Known::Waiting,
-            Some(failure) => Known::Failed(&failure.reason),
+            Some(failure) => Known::Failed(&failure.trouble.reason),
         }
     }
 }
@@ -499,7 +590,7 @@ mod tests {
     }
 
     fn failed() -> News {
-        News::Failed("refused".to_owned())
+        News::Failed(Trouble::answer("refused"))
     }
 
     #[test]
@@ -511,6 +602,7 @@ mod tests {
         knowledge.take(Topic::Roots, failed(), at(9));
         let stale = |seconds, topic: &str| SourceState::Stale {
             since: at(seconds),
+            cause: StaleCause::Answer,
             reason: format!("{topic}: refused"),
         };
         assert_eq!(knowledge.state(), stale(5, "roots"));
@@ -519,6 +611,28 @@ mod tests {
         let agent = Fact::Agent(Arc::default());
         knowledge.take(Topic::Agent, News::Learned(agent), at(11));
         assert_eq!(knowledge.state(), SourceState::Current);
+    }
+
+    #[test]
+    fn a_refused_token_is_the_reason_for_everything_else() {
+        let mut knowledge = Knowledge::default();
+        knowledge.take(Topic::Roots, failed(), at(5));
+        let refused = Trouble {
+            cause: StaleCause::Token,
+            reason: "ACL not found".to_owned(),
+        };
+        knowledge.take(Topic::Token, News::Failed(refused), at(7));
+        let expected = SourceState::Stale {
+            since: at(7),
+            cause: StaleCause::Token,
+            reason: "token: ACL not found".to_owned(),
+        };
+        assert_eq!(knowledge.state(), expected);
+        knowledge.take(Topic::Token, News::Recovered, at(8));
+        let SourceState::Stale { cause, .. } = knowledge.state() else {
+            panic!("the other failure is still there");
+        };
+        assert_eq!(cause, StaleCause::Answer);
     }
 
     #[test]
@@ -532,6 +646,39 @@ mod tests {
         assert!(matches!(knowledge.chain(&chain), Known::Waiting));
         knowledge.take(Topic::Chain(chain.clone()), failed(), at(3));
         assert!(matches!(knowledge.chain(&chain), Known::Failed("refused")));
+    }
+
+    #[test]
+    fn what_is_remembered_counts_until_it_is_learned_anew() {
+        let mut knowledge = Knowledge::default();
+        let roots = || Fact::Roots(Arc::default());
+        assert_eq!(knowledge.memory(), None);
+        knowledge.take(Topic::Roots, News::Remembered(roots(), at(3)), at(9));
+        assert!(knowledge.roots().is_some());
+        let expected = SourceState::Stale {
+            since: at(3),
+            cause: StaleCause::Unreachable,
+            reason: "1 answers are those of the last run".to_owned(),
+        };
+        assert_eq!(knowledge.memory(), Some(expected));
+        knowledge.take(Topic::Roots, News::Learned(roots()), at(10));
+        assert_eq!(knowledge.memory(), None);
+
+        let leaf = Topic::Leaf("web".to_owned());
+        knowledge.take(
+            leaf.clone(),
+            News::Unusable("no key".to_owned(), at(3)),
+            at(11),
+        );
+        assert!(matches!(
+            knowledge.memory(),
+            Some(SourceState::Stale {
+                cause: StaleCause::Answer,
+                ..
+            })
+        ));
+        knowledge.take(leaf, News::Learned(Fact::Leaf(Arc::default())), at(12));
+        assert_eq!(knowledge.memory(), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - [`sni_gateway`]: a mesh or terminating gateway, from what Consul knows.
 //! - [`mod@file`] and [`resolve`]: a gateway, from a configuration file and from wherever its
 //!   backends are found.
+//! - [`Memory`]: what Consul said last, for a start while it is away.
 //! - [`register`]: the gateway as a service of the mesh.
 //! - [`embedded`]: both without Consul, for development and tests.
 
@@ -30,6 +31,7 @@ mod dns;
 mod gateways;
 mod jwks;
 mod knowledge;
+mod memory;
 mod role;
 mod settling;
 mod translate;
@@ -41,5 +43,6 @@ pub mod fuzzing;
 mod properties;
 
 pub use intent::Intent;
+pub use memory::{Memory, MemoryError, MemoryOptions};
 pub use publish::{Source, SourceMetrics};
 pub use watching::ConsulOptions;

@@ -5,7 +5,7 @@
 
 use meridian_model::{
     AccessLogPlan, Cluster, ClusterName, Identity, IdentityName, Listener, ListenerName, Rejection,
-    Snapshot, SourceState, SourceStatus,
+    Snapshot, SourceState, SourceStatus, StaleCause,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -107,17 +107,22 @@ impl Publisher {
         true
     }
 
-    /// Publishes the last contents again with another freshness, once there are contents.
-    /// Returns whether anything was published.
+    /// Publishes the last contents again with another freshness. Before there are contents, only
+    /// the freshness of generation 0 changes: it tells what is waited for.
+    /// Returns whether a generation was published.
     pub fn refresh(&mut self, sources: Vec<SourceStatus>) -> bool {
         let last = self.last();
-        if last.generation == 0 || last.sources == sources {
+        if last.sources == sources {
             return false;
         }
         let mut next = Snapshot::clone(&last);
         next.sources = sources;
-        self.sender.send_replace(Arc::new(next.succeeding(&last)));
-        true
+        let has_contents = last.generation > 0;
+        if has_contents {
+            next = next.succeeding(&last);
+        }
+        self.sender.send_replace(Arc::new(next));
+        has_contents
     }
 }
 
@@ -129,6 +134,8 @@ pub trait SourceMetrics: Send + Sync + 'static {
     fn watch_failed(&self, watch: &'static str);
     /// Whether everything that `source` watches answers.
     fn current(&self, source: &'static str, current: bool);
+    /// Whether `source` refuses our token.
+    fn token_refused(&self, source: &'static str, refused: bool);
     /// A generation was published, with so many refused resources.
     fn published(&self, generation: u64, rejected: usize);
 }
@@ -137,6 +144,7 @@ pub trait SourceMetrics: Send + Sync + 'static {
 impl SourceMetrics for () {
     fn watch_failed(&self, _: &'static str) {}
     fn current(&self, _: &'static str, _: bool) {}
+    fn token_refused(&self, _: &'static str, _: bool) {}
     fn published(&self, _: u64, _: usize) {}
 }
 
@@ -180,11 +188,20 @@ pub(crate) fn announce(publisher: &Publisher, before: &Snapshot, metrics: &dyn S
         }
     }
     for status in &now.sources {
-        if before.sources.contains(status) {
+        let earlier = before.sources.iter().find(|one| one.name == status.name);
+        if earlier.is_some_and(|earlier| is_said(&earlier.state, &status.state)) {
             continue;
         }
         match &status.state {
             SourceState::Current => tracing::info!(source = %status.name, "source is current"),
+            SourceState::Stale {
+                cause: StaleCause::Token,
+                reason,
+                ..
+            } => tracing::error!(
+                source = %status.name, %reason,
+                "the token is refused; going on with what is known until there is a valid one"
+            ),
             SourceState::Stale { reason, .. } => {
                 tracing::warn!(source = %status.name, %reason, "source is stale; going on with what is known");
             }
@@ -197,6 +214,18 @@ pub(crate) fn announce(publisher: &Publisher, before: &Snapshot, metrics: &dyn S
         "published"
     );
     metrics.published(now.generation, now.rejected.len());
+}
+
+/// Whether a state was said with the one before it. Which watch found the token refused first
+/// changes, and nobody needs to know.
+fn is_said(before: &SourceState, now: &SourceState) -> bool {
+    let refused = |state: &SourceState| {
+        let SourceState::Stale { cause, .. } = state else {
+            return false;
+        };
+        *cause == StaleCause::Token
+    };
+    before == now || (refused(before) && refused(now))
 }
 
 /// Says in the log what keeps the first generation from being published.
@@ -223,7 +252,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use meridian_model::UpstreamProtocol;
+    use meridian_model::{StaleCause, UpstreamProtocol};
     use std::time::SystemTime;
 
     fn contents(protocol: UpstreamProtocol) -> Contents {
@@ -242,6 +271,7 @@ mod tests {
     fn stale() -> SourceState {
         SourceState::Stale {
             since: SystemTime::UNIX_EPOCH,
+            cause: StaleCause::Unreachable,
             reason: "away".into(),
         }
     }
@@ -277,6 +307,8 @@ mod tests {
     fn a_change_of_freshness_keeps_the_resources() {
         let (mut publisher, reader) = Publisher::new();
         assert!(!publisher.refresh(status(stale())), "nothing known yet");
+        assert_eq!(reader.borrow().generation, 0);
+        assert_eq!(reader.borrow().sources, status(stale()), "but it says why");
         publisher.publish(
             contents(UpstreamProtocol::Tcp),
             status(SourceState::Current),

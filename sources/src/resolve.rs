@@ -75,10 +75,8 @@ pub(crate) async fn serve(
         origin.keep(&gateway.wanted(&intent, origin.knowledge()));
         names.keep(&dns::wanted(&intent.blueprint));
         let before = publisher.last();
-        let sources: Vec<SourceStatus> = [intent.status.clone(), origin.status(), names.status()]
-            .into_iter()
-            .flatten()
-            .collect();
+        let own = intent.status.clone().into_iter();
+        let sources: Vec<SourceStatus> = own.chain(origin.status()).chain(names.status()).collect();
         waiting.explain(&publisher, &sources);
         let published = match gateway.contents(&intent, origin.knowledge(), &names, &before) {
             Some(contents) => publisher.publish(contents, sources),
@@ -201,8 +199,8 @@ impl Origin for Nothing {
         std::future::pending().await
     }
 
-    fn status(&self) -> Option<SourceStatus> {
-        None
+    fn status(&self) -> Vec<SourceStatus> {
+        Vec::new()
     }
 }
 

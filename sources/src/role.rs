@@ -26,7 +26,7 @@ pub(crate) async fn serve(
         origin.keep(&wanted);
         origin.learn().await;
         let before = publisher.last();
-        let status: Vec<_> = origin.status().into_iter().collect();
+        let status = origin.status();
         waiting.explain(&publisher, &status);
         let published = match role.contents(origin.knowledge(), &before) {
             Some(contents) => publisher.publish(contents, status),

@@ -2,20 +2,21 @@
 
 use crate::dns::{self, Families};
 use crate::jwks;
-use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Knowledge, News, Origin, Topic};
+use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Knowledge, News, Origin, Topic, Trouble};
+use crate::memory::{Kept, Memory, Shelf};
 use crate::publish::{SourceMetrics, Task};
 use consul::agent::{AgentSelf, MeshGateway};
 use consul::blocking::{Pacing, Rate, Watch, WatchEvent};
 use consul::chain::ChainOverrides;
 use consul::health::ServiceEntry;
 use consul::xds::{CertificateWatch, GatewayCertificate};
-use consul::{Client, Query};
-use meridian_model::{SourceState, SourceStatus, Verdict};
+use consul::{Client, Meta, Query, Raw, Token};
+use meridian_model::{SourceState, SourceStatus, StaleCause, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// How Consul is asked.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct ConsulOptions {
     /// Verdict where no intention matches. `None` asks the agent, which needs `agent:read`; an
     /// agent that refuses to say means deny.
     pub default_intention: Option<Verdict>,
+    /// What is kept for a start while Consul is away.
+    pub memory: Option<Memory>,
 }
 
 impl Default for ConsulOptions {
@@ -42,6 +45,7 @@ impl Default for ConsulOptions {
             policy_poll: Duration::from_secs(10),
             prepared_poll: Duration::from_secs(10),
             default_intention: None,
+            memory: None,
         }
     }
 }
@@ -55,6 +59,12 @@ const MESH_GATEWAYS: &str = "ServiceKind == \"mesh-gateway\"";
 /// Name of this source in statuses and metrics.
 pub(crate) const CONSUL: &str = "consul";
 
+/// Name of what is known from the last run only.
+const MEMORY: &str = "memory";
+
+/// Between two looks at the token: all watches may find it refused at the same time.
+const DOUBTS_APART: Duration = Duration::from_secs(1);
+
 /// More than one proxy's watches answer at once at start; a full queue only makes them wait.
 const NEWS_QUEUE: usize = 256;
 
@@ -67,6 +77,10 @@ pub(crate) struct Watching {
     sender: mpsc::Sender<(Topic, News)>,
     receiver: mpsc::Receiver<(Topic, News)>,
     knowledge: Knowledge,
+    /// Raised where the token seems to be refused.
+    doubt: Arc<Notify>,
+    /// Writes what is to be remembered.
+    _writer: Option<Task>,
 }
 
 impl Watching {
@@ -76,6 +90,7 @@ impl Watching {
         metrics: Arc<dyn SourceMetrics>,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(NEWS_QUEUE);
+        let memory = options.memory.clone();
         Self {
             client,
             options,
@@ -84,6 +99,8 @@ impl Watching {
             sender,
             receiver,
             knowledge: Knowledge::default(),
+            doubt: Arc::default(),
+            _writer: memory.map(|memory| Task::spawn(memory.write_forever())),
         }
     }
 
@@ -113,10 +130,7 @@ impl Watching {
                 let query = client.discovery_chain(&query.service, &overrides(query));
                 self.follow(topic, query, pacing, Fact::Chain)
             }
-            Topic::Instances(query) => {
-                let query = instances(client, query);
-                self.follow(topic, query, pacing, Fact::Instances)
-            }
+            Topic::Instances(query) => self.follow_instances(topic.clone(), query),
             Topic::Prepared(query) => {
                 let mut asked = client.prepared_query(&query.name);
                 if let Some(datacenter) = &query.datacenter {
@@ -182,6 +196,7 @@ impl Watching {
                 let (sender, metrics) = (self.sender.clone(), Arc::clone(&self.metrics));
                 Task::spawn(jwks::follow(origin.clone(), sender, metrics))
             }
+            Topic::Token => self.follow_token(),
         }
     }
 
@@ -195,9 +210,10 @@ impl Watching {
     where
         T: PartialEq + Send + Sync + 'static,
     {
-        self.spawn(topic, query.watch(pacing), fact)
+        self.follow_with(topic, query, pacing, plain(fact))
     }
 
+    /// Follows what is no query, and is not remembered.
     fn spawn<T>(
         &self,
         topic: Topic,
@@ -207,12 +223,93 @@ impl Watching {
     where
         T: Send + Sync + 'static,
     {
-        let sender = self.sender.clone();
-        Task::spawn(follow(topic, watch, sender, move |event| match event {
-            WatchEvent::Changed { value, .. } => News::Learned(fact(value)),
+        let following = Following {
+            topic,
+            watch,
+            kept: None,
+            sender: self.sender.clone(),
+            read: plain(fact),
+        };
+        Task::spawn(following.run())
+    }
+
+    /// As [`Self::follow`], where there is more to an answer than its fact.
+    fn follow_with<T>(
+        &self,
+        topic: Topic,
+        query: Query<T>,
+        pacing: Pacing,
+        read: impl FnMut(WatchEvent<T>) -> News + Send + 'static,
+    ) -> Task
+    where
+        T: PartialEq + Send + Sync + 'static,
+    {
+        let watch = query.clone().watch(pacing);
+        let memory = self.options.memory.as_ref();
+        let following = Following {
+            kept: memory.map(|memory| (memory.shelf(&topic, query.words()), query)),
+            topic,
+            watch,
+            sender: self.sender.clone(),
+            read,
+        };
+        Task::spawn(following.run())
+    }
+
+    /// Consul leaves out what a token may not see. A list that is empty for that reason is no
+    /// news: what was known goes on being used, and the missing right is named.
+    fn follow_instances(&self, topic: Topic, query: &InstancesQuery) -> Task {
+        let service = query.service.clone();
+        let read = move |event: WatchEvent<Vec<ServiceEntry>>| match event {
+            WatchEvent::Changed { value, meta, .. }
+                if meta.filtered_by_acls && value.is_empty() =>
+            {
+                News::Failed(Trouble {
+                    cause: StaleCause::Rights,
+                    reason: format!(
+                        "the token hides all instances of `{service}`: it needs service:read on \
+                         it and its sidecars, and node:read"
+                    ),
+                })
+            }
+            WatchEvent::Changed { value, .. } => News::Learned(Fact::Instances(value)),
             WatchEvent::Recovered { .. } => News::Recovered,
-            WatchEvent::Failed { error, .. } => News::Failed(chain_of(&error)),
-        }))
+            WatchEvent::Failed { error, .. } => News::Failed(Trouble::of(&error)),
+        };
+        let query = instances(&self.client, query);
+        self.follow_with(topic, query, self.options.pacing, read)
+    }
+
+    /// A revoked token shows at the next question, which may be a minute away while all watches
+    /// wait for news; and some are answered from the agent's cache even then. So the token itself
+    /// is asked for, at once where another answer makes it doubtful. An agent without ACLs says
+    /// so, and is not asked again.
+    fn follow_token(&self) -> Task {
+        let (query, poll) = (self.client.token_self(), self.options.policy_poll);
+        let (sender, doubt) = (self.sender.clone(), Arc::clone(&self.doubt));
+        Task::spawn(async move {
+            let mut refused = false;
+            loop {
+                let news = match query.once().await {
+                    Ok(_) => std::mem::take(&mut refused).then_some(News::Recovered),
+                    Err(error) if error.is_without_acls() => return,
+                    Err(error) => {
+                        refused = true;
+                        Some(News::Failed(Trouble::of(&error)))
+                    }
+                };
+                if let Some(news) = news
+                    && sender.send((Topic::Token, news)).await.is_err()
+                {
+                    // Nobody listens any more.
+                    return;
+                }
+                tokio::time::sleep(DOUBTS_APART).await;
+                let wait = if refused { DOUBTS_APART } else { poll };
+                // Time that passes is as good a reason as a doubt.
+                let _ = tokio::time::timeout(wait, doubt.notified()).await;
+            }
+        })
     }
 
     /// Asks once an interval.
@@ -231,24 +328,26 @@ impl Watching {
 
     /// A token without `agent:read` is no outage: the policy then is to deny.
     fn follow_agent(&self) -> Task {
-        let watch = self.client.agent_self().watch(self.polled());
-        let sender = self.sender.clone();
-        let mut warned = false;
-        let read = move |event| match event {
-            WatchEvent::Changed { value, .. } => News::Learned(Fact::Agent(value)),
+        let mut known = false;
+        let read = move |event: WatchEvent<AgentSelf>| match event {
+            WatchEvent::Changed { value, .. } => {
+                // Remembered of a token that could not read it either, it is empty.
+                known = *value != AgentSelf::default();
+                News::Learned(Fact::Agent(value))
+            }
             WatchEvent::Recovered { .. } => News::Recovered,
-            WatchEvent::Failed { error, .. } if error.is_forbidden() => {
-                if !std::mem::replace(&mut warned, true) {
-                    tracing::warn!(
-                        error = %chain_of(&error),
-                        "the default intention policy cannot be read, so it is to deny"
-                    );
-                }
+            WatchEvent::Failed { error, .. }
+                if !known && error.is_forbidden() && !error.is_token_refused() =>
+            {
+                tracing::info!(
+                    error = %chain_of(&error),
+                    "without agent:read the default intention policy is to deny"
+                );
                 News::Learned(Fact::Agent(Arc::new(AgentSelf::default())))
             }
-            WatchEvent::Failed { error, .. } => News::Failed(chain_of(&error)),
+            WatchEvent::Failed { error, .. } => News::Failed(Trouble::of(&error)),
         };
-        Task::spawn(follow(Topic::Agent, watch, sender, read))
+        self.follow_with(Topic::Agent, self.client.agent_self(), self.polled(), read)
     }
 }
 
@@ -258,9 +357,16 @@ impl Origin for Watching {
     }
 
     fn keep(&mut self, wanted: &BTreeSet<Topic>) {
+        let mut wanted = wanted.clone();
+        if self.client.config().token != Token::Anonymous {
+            wanted.insert(Topic::Token);
+        }
         self.running.retain(|topic, _| wanted.contains(topic));
-        self.knowledge.keep(wanted);
-        for topic in wanted {
+        self.knowledge.keep(&wanted);
+        if let Some(memory) = &self.options.memory {
+            memory.keep(&wanted);
+        }
+        for topic in &wanted {
             if !self.running.contains_key(topic) {
                 let task = self.start(topic.clone());
                 self.running.insert(topic.clone(), task);
@@ -273,22 +379,31 @@ impl Origin for Watching {
         while let Some((topic, news)) = next {
             // Late news of a watch that was stopped since is left unread.
             if self.running.contains_key(&topic) {
-                if matches!(news, News::Failed(_)) {
+                if let News::Failed(trouble) = &news {
                     self.metrics.watch_failed(topic.kind());
+                    if trouble.cause == StaleCause::Token && topic != Topic::Token {
+                        self.doubt.notify_one();
+                    }
                 }
                 self.knowledge.take(topic, news, SystemTime::now());
             }
             next = self.receiver.try_recv().ok();
         }
-        let current = self.knowledge.state() == SourceState::Current;
-        self.metrics.current(CONSUL, current);
+        let state = self.knowledge.state();
+        count(&*self.metrics, &state);
+        if let Some(memory) = &self.options.memory {
+            memory.note_current(state == SourceState::Current);
+        }
     }
 
-    fn status(&self) -> Option<SourceStatus> {
-        Some(SourceStatus {
-            name: CONSUL.into(),
-            state: self.knowledge.state(),
+    fn status(&self) -> Vec<SourceStatus> {
+        let memory = self.knowledge.memory().map(|state| (MEMORY, state));
+        let all = std::iter::once((CONSUL, self.knowledge.state())).chain(memory);
+        all.map(|(name, state)| SourceStatus {
+            name: name.into(),
+            state,
         })
+        .collect()
     }
 }
 
@@ -309,25 +424,124 @@ impl Events<Option<GatewayCertificate>> for CertificateWatch {
     }
 }
 
-async fn follow<T, F>(
+/// Counts how fresh Consul's word is.
+pub(crate) fn count(metrics: &dyn SourceMetrics, state: &SourceState) {
+    metrics.current(CONSUL, *state == SourceState::Current);
+    let refused = matches!(
+        state,
+        SourceState::Stale {
+            cause: StaleCause::Token,
+            ..
+        }
+    );
+    metrics.token_refused(CONSUL, refused);
+}
+
+/// Reads what is a fact as it is.
+fn plain<T>(fact: impl Fn(Arc<T>) -> Fact) -> impl FnMut(WatchEvent<T>) -> News {
+    move |event| match event {
+        WatchEvent::Changed { value, .. } => News::Learned(fact(value)),
+        WatchEvent::Recovered { .. } => News::Recovered,
+        WatchEvent::Failed { error, .. } => News::Failed(Trouble::of(&error)),
+    }
+}
+
+/// One topic being followed.
+struct Following<T, W, F> {
     topic: Topic,
-    mut watch: impl Events<T>,
+    watch: W,
+    /// Where answers are kept, and what makes facts of them again.
+    kept: Option<(Shelf, Query<T>)>,
     sender: mpsc::Sender<(Topic, News)>,
-    mut read: F,
-) where
+    read: F,
+}
+
+impl<T, W, F> Following<T, W, F>
+where
     T: Send + Sync + 'static,
+    W: Events<T> + Send,
     F: FnMut(WatchEvent<T>) -> News + Send,
 {
-    loop {
-        let news = read(watch.next().await);
-        if let News::Failed(reason) = &news {
-            tracing::debug!(?topic, %reason, "watch failed");
-        }
-        if sender.send((topic.clone(), news)).await.is_err() {
-            // Nobody listens any more.
-            return;
+    async fn run(mut self) {
+        let mut is_first = true;
+        loop {
+            let mut event = self.watch.next().await;
+            let raw = match &mut event {
+                WatchEvent::Changed { raw, .. } => Some(std::mem::replace(raw, Raw::Absent)),
+                WatchEvent::Recovered { .. } | WatchEvent::Failed { .. } => None,
+            };
+            // An agent that says no is believed.
+            let away = matches!(&event, WatchEvent::Failed { error, .. } if error.is_retryable());
+            let news = (self.read)(event);
+            if let News::Failed(trouble) = &news {
+                tracing::debug!(topic = ?self.topic, reason = %trouble.reason, "watch failed");
+            }
+            if let (News::Learned(_), Some((shelf, _))) = (&news, &self.kept) {
+                // A refusal that is as good as an answer is kept as an empty one.
+                shelf.keep(&raw.unwrap_or_else(|| Raw::Body(b"{}".to_vec())));
+            }
+            if self.tell(news).await.is_err() {
+                return;
+            }
+            if std::mem::take(&mut is_first)
+                && away
+                && let Some(news) = self.recall()
+                && self.tell(news).await.is_err()
+            {
+                return;
+            }
         }
     }
+
+    /// An error means that nobody listens any more.
+    async fn tell(&mut self, news: News) -> Result<(), ()> {
+        let sent = self.sender.send((self.topic.clone(), news)).await;
+        sent.map_err(drop)
+    }
+
+    /// What the last run knew.
+    fn recall(&mut self) -> Option<News> {
+        let (shelf, query) = self.kept.as_ref()?;
+        let (raw, at) = match shelf.recall()? {
+            Kept::Answer(raw, at) => (raw, at),
+            Kept::WithoutKey(at) => {
+                let reason = "the private key of the last run's certificate was not kept \
+                              (--keep-keys), so nothing is served before Consul is back";
+                return Some(News::Unusable(reason.to_owned(), at));
+            }
+        };
+        let value = match query.read(&raw) {
+            Ok(value) => Arc::new(value),
+            Err(error) => {
+                tracing::warn!(topic = ?self.topic, error = %chain_of(&error), "memory is not used");
+                return None;
+            }
+        };
+        let event = WatchEvent::Changed {
+            value,
+            meta: Meta::default(),
+            raw: Raw::Absent,
+        };
+        match (self.read)(event) {
+            News::Learned(fact) => Some(remembered(fact, at)),
+            _ => None,
+        }
+    }
+}
+
+/// A certificate that is over proves nobody.
+fn remembered(fact: Fact, at: SystemTime) -> News {
+    if let Fact::Leaf(leaf) = &fact
+        && leaf.expires().is_none_or(|end| end <= SystemTime::now())
+    {
+        let reason = format!(
+            "the last run's certificate of `{}` expired at {}, so nothing is served before Consul \
+             is back",
+            leaf.service, leaf.valid_before
+        );
+        return News::Unusable(reason, at);
+    }
+    News::Remembered(fact, at)
 }
 
 /// The agent answers out of its own memory, and a check that is to be exposed fails until its port
@@ -350,7 +564,7 @@ async fn follow_file(topic: Topic, path: PathBuf, sender: mpsc::Sender<(Topic, N
         }
         let news = match read.clone() {
             Ok(bytes) => News::Learned(Fact::File(Arc::new(bytes))),
-            Err(reason) => News::Failed(reason),
+            Err(reason) => News::Failed(Trouble::answer(reason)),
         };
         last = Some(read);
         if sender.send((topic.clone(), news)).await.is_err() {

@@ -4,7 +4,8 @@ use super::Context;
 use crate::file::{self, GatewayFile, MeshFile};
 use crate::path::Path;
 use crate::startup::{
-    AccessLog, AccessLogDestination, Consul, ConsulTls, Startup, Telemetry, TokenSource, Tracing,
+    AccessLog, AccessLogDestination, Consul, ConsulTls, Startup, State, Telemetry, TokenSource,
+    Tracing,
 };
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub(super) fn gateway(file: &GatewayFile, cx: &mut Context<'_>, top: &Path) -> S
         telemetry: telemetry(&file.telemetry, cx),
         drain_deadline: file.drain.deadline.0,
         threads: file.threads,
+        state: None,
     }
 }
 
@@ -27,6 +29,10 @@ pub(super) fn mesh(file: &MeshFile, cx: &mut Context<'_>, top: &Path) -> Startup
         telemetry: telemetry(&file.telemetry, cx),
         drain_deadline: file.drain.deadline.0,
         threads: file.threads,
+        state: file.state.as_ref().map(|state| State {
+            directory: cx.resolve(&state.directory),
+            keep_keys: state.keep_keys,
+        }),
     }
 }
 
@@ -39,6 +45,7 @@ impl Default for Startup {
             telemetry: Telemetry::default(),
             drain_deadline: file::Drain::default().deadline.0,
             threads: None,
+            state: None,
         }
     }
 }

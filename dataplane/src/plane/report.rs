@@ -1,14 +1,16 @@
 //! What the data plane says of itself.
 
+mod upstream;
+
 use crate::listener::{BindStatus, Bound};
 use crate::tables::ClusterHandle;
-use meridian_model::endpoint::Health;
-use meridian_model::{Bind, ListenerName, Rejection, Snapshot, SourceState, Transport};
+use meridian_model::{Bind, ListenerName, Rejection, Snapshot, SourceState, SourceStatus};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
+use upstream::Room;
 
 /// Whether traffic may be sent here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,7 +49,7 @@ impl Report {
         }
         let mut waiting_for = Vec::new();
         if self.snapshot.generation == 0 {
-            waiting_for.push("the first snapshot".to_owned());
+            waiting_for.push(first_snapshot(&self.snapshot.sources));
         }
         // One that could not even be made ready has no status.
         let is_open = |name: &ListenerName| {
@@ -73,20 +75,25 @@ impl Report {
 
     pub(super) fn document(&self, connections: usize, by_worker: &[usize]) -> Value {
         let now = SystemTime::now();
+        let (instant, mut room) = (Instant::now(), Room::for_a_document());
+        let clusters = self.clusters.iter();
+        let clusters = clusters.filter_map(|one| upstream::cluster(one, instant, &mut room));
+        let clusters: Vec<_> = clusters.collect();
         json!({
             "generation": self.snapshot.generation,
             "connections": connections,
             "connectionsByWorker": by_worker,
             "sources": self.snapshot.sources.iter().map(|source| {
-                let (state, age, reason) = match &source.state {
-                    SourceState::Current => ("current", 0.0, None),
-                    SourceState::Stale { since, reason } => {
+                let (state, age, cause, reason) = match &source.state {
+                    SourceState::Current => ("current", 0.0, None, None),
+                    SourceState::Stale { since, cause, reason } => {
                         // A clock that was set back makes no age.
                         let age = now.duration_since(*since).unwrap_or_default();
-                        ("stale", age.as_secs_f64(), Some(reason.as_str()))
+                        ("stale", age.as_secs_f64(), Some(cause.as_str()), Some(reason.as_str()))
                     }
                 };
-                json!({"name": &*source.name, "state": state, "ageSeconds": age, "reason": reason})
+                json!({"name": &*source.name, "state": state, "ageSeconds": age, "cause": cause,
+                    "reason": reason})
             }).collect::<Vec<_>>(),
             "identities": self.snapshot.identities.values().map(|identity| {
                 let left = identity.expires.duration_since(now).unwrap_or_default();
@@ -97,12 +104,23 @@ impl Report {
                 })
             }).collect::<Vec<_>>(),
             "listeners": self.listeners.iter().map(listener).collect::<Vec<_>>(),
-            "clusters": self.clusters.iter().filter_map(|c| cluster(c)).collect::<Vec<_>>(),
+            "clusters": clusters,
             "rejected": self.snapshot.rejected.iter().chain(&self.rejected).map(|rejection| {
                 json!({"resource": rejection.resource, "reason": rejection.reason})
             }).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What a first snapshot needs, and what keeps it away.
+fn first_snapshot(sources: &[SourceStatus]) -> String {
+    let mut text = "the first snapshot".to_owned();
+    for source in sources {
+        if let SourceState::Stale { reason, .. } = &source.state {
+            text.push_str(&format!(" ({}: {reason})", source.name));
+        }
+    }
+    text
 }
 
 fn listener(status: &BindStatus) -> Value {
@@ -125,34 +143,4 @@ fn listener(status: &BindStatus) -> Value {
             "attempts": attempts,
         }),
     }
-}
-
-fn cluster(handle: &ClusterHandle) -> Option<Value> {
-    let state = handle.state()?;
-    let targets = state.model.targets.iter().map(|target| {
-        let (sni, expected) = match &target.transport {
-            Transport::Plain => (None, Vec::new()),
-            Transport::Tls(tls) => (tls.server_name.as_deref(), Vec::new()),
-            Transport::Mesh(mesh) => (
-                Some(&*mesh.sni),
-                mesh.expected.iter().map(|id| id.as_str()).collect(),
-            ),
-        };
-        json!({
-            "name": &*target.name,
-            "sni": sni,
-            "expected": expected,
-            "endpoints": target.endpoints.iter().map(|endpoint| json!({
-                "address": endpoint.address.to_string(),
-                "instance": &*endpoint.instance,
-                "weight": endpoint.weight,
-                "healthy": endpoint.health == Health::Healthy,
-            })).collect::<Vec<_>>(),
-        })
-    });
-    Some(json!({
-        "name": state.model.name.as_str(),
-        "protocol": format!("{:?}", state.model.protocol).to_lowercase(),
-        "targets": targets.collect::<Vec<_>>(),
-    }))
 }

@@ -389,6 +389,11 @@ impl TargetState {
 }
 
 impl TargetState {
+    /// Its endpoints, with what is measured about them.
+    pub(crate) fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
     /// Whether only the leaf is new, or roots were added: then connections that
     /// were made before are as trustworthy as they were.
     fn is_renewed_by(&self, target: &Target, identity: Option<&Identity>) -> bool {

@@ -151,6 +151,7 @@ async fn the_status_document_says_what_is_served() {
         name: "test".into(),
         state: meridian_model::SourceState::Stale {
             since: std::time::SystemTime::now() - std::time::Duration::from_secs(60),
+            cause: meridian_model::StaleCause::Unreachable,
             reason: "gone".into(),
         },
     }];

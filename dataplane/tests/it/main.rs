@@ -28,6 +28,7 @@ mod rates;
 mod resilience;
 mod revocation;
 mod rotation;
+mod status;
 mod telemetry;
 mod upgrade;
 

@@ -157,7 +157,13 @@ impl<'a> Walk<'a> {
         let (endpoints, rejected) = match found {
             Known::Value(instances) => endpoints(instances, view),
             // Nobody to call yet; the next target of the failover order is used.
-            Known::Waiting | Known::Failed(_) => (Arc::default(), Vec::new()),
+            Known::Waiting => (Arc::default(), Vec::new()),
+            Known::Failed(reason) => {
+                self.reject(format!(
+                    "instances of target `{id}` are not known: {reason}"
+                ));
+                (Arc::default(), Vec::new())
+            }
         };
         self.rejected.extend(rejected);
         let endpoints = match gateways_of(target, self.setting.datacenter)? {

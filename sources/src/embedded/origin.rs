@@ -1,7 +1,7 @@
 //! The registry as an origin of knowledge: it answers at once, and again after every change.
 
 use super::Embedded;
-use crate::knowledge::{Knowledge, News, Origin, Topic};
+use crate::knowledge::{Knowledge, News, Origin, Topic, Trouble};
 use meridian_model::{SourceState, SourceStatus};
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -38,7 +38,7 @@ impl Following {
         for topic in &self.wanted {
             let news = match registry.answer(topic) {
                 Ok(fact) => News::Learned(fact),
-                Err(reason) => News::Failed(reason),
+                Err(reason) => News::Failed(Trouble::answer(reason)),
             };
             self.knowledge.take(topic.clone(), news, now);
         }
@@ -66,11 +66,11 @@ impl Origin for Following {
         self.ask();
     }
 
-    fn status(&self) -> Option<SourceStatus> {
+    fn status(&self) -> Vec<SourceStatus> {
         // It lives in this process: what it doesn't know doesn't exist.
-        Some(SourceStatus {
+        vec![SourceStatus {
             name: EMBEDDED.into(),
             state: SourceState::Current,
-        })
+        }]
     }
 }

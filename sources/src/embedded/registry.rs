@@ -127,6 +127,7 @@ impl Registry {
             Topic::Addresses(name) => Err(format!("{} is not resolved here", name.host)),
             // No intention here asks for a token.
             Topic::JwtProvider(_) => Ok(Fact::JwtProvider(Arc::default())),
+            Topic::Token => Err("the embedded registry takes no token".to_owned()),
             Topic::Keys(_) => Err("the embedded registry has no keys".to_owned()),
         }
     }

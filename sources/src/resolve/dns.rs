@@ -3,7 +3,7 @@
 use crate::dns::{self, Answer, Families, Name};
 use crate::knowledge::Known;
 use crate::publish::{SourceMetrics, Task};
-use meridian_model::{Blueprint, Discovery, SourceState, SourceStatus};
+use meridian_model::{Blueprint, Discovery, SourceState, SourceStatus, StaleCause};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -99,6 +99,7 @@ impl Names {
                 None => SourceState::Current,
                 Some((name, (since, reason))) => SourceState::Stale {
                     since: *since,
+                    cause: StaleCause::Unreachable,
                     reason: format!("{}: {reason}", name.host),
                 },
             },

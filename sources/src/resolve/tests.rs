@@ -6,7 +6,7 @@ use crate::knowledge::{Fact, News};
 use consul::chain::CompiledChain;
 use meridian_model::{
     Backend, Blueprint, Cluster, ConsulService, Endpoint, EndpointAddress, Health, Rejection,
-    SourceState, UpstreamProtocol,
+    SourceState, StaleCause, UpstreamProtocol,
 };
 use serde_json::{Value, json};
 use std::time::SystemTime;
@@ -198,6 +198,7 @@ async fn a_refused_file_is_reported_beside_the_last_good_blueprint() {
             name: "file:g".into(),
             state: SourceState::Stale {
                 since: SystemTime::UNIX_EPOCH,
+                cause: StaleCause::Answer,
                 reason: "refused".to_owned(),
             },
         });

@@ -164,7 +164,7 @@ mod tests {
         let mut failing = known(Value::Null, Value::Null);
         failing.keep(&BTreeSet::new());
         let topic = Topic::Entry(ProxyDefaults::KIND, GLOBAL.to_owned());
-        let news = News::Failed("away".to_owned());
+        let news = News::Failed(crate::knowledge::Trouble::answer("away"));
         failing.take(topic, news, SystemTime::UNIX_EPOCH);
         let Err(Obstacle::Refused(reason)) = read(&failing, json!({})) else {
             panic!("an unread entry may hold a required extension");

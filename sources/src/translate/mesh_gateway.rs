@@ -407,7 +407,9 @@ mod tests {
     fn a_datacenter_that_does_not_answer_is_known_by_its_federation_state() {
         let silent = |states: Value| {
             contents(&known(move |topic| match topic {
-                Topic::GatewayNames(_) => Some(News::Failed("no path".to_owned())),
+                Topic::GatewayNames(_) => {
+                    Some(News::Failed(crate::knowledge::Trouble::answer("no path")))
+                }
                 Topic::FederationStates => Some(News::Learned(Fact::FederationStates(Arc::new(
                     serde_json::from_value(states.clone()).unwrap(),
                 )))),
@@ -427,7 +429,7 @@ mod tests {
     #[test]
     fn federation_states_that_are_refused_are_named_and_not_needed() {
         let contents = contents(&known(|topic| match topic {
-            Topic::FederationStates => Some(News::Failed("403".to_owned())),
+            Topic::FederationStates => Some(News::Failed(crate::knowledge::Trouble::answer("403"))),
             _ => None,
         }));
         assert_eq!(led(&contents)[2].1, "1.2.3.4:443");

@@ -15,7 +15,7 @@ use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use consul::agent::{AgentService, Proxy};
 use consul::health::ServiceEntry;
-use consul::intention::Action;
+use consul::intention::{Action, Intention};
 use meridian_model::{Snapshot, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -88,13 +88,12 @@ impl Sidecar {
     pub(crate) fn contents(&self, knowledge: &Knowledge, previous: &Snapshot) -> Option<Contents> {
         let (registration, proxy) = self.registration(knowledge)?;
         let service = &proxy.destination_service_name;
-        let intentions = knowledge.intentions(service)?;
-        let default = self.default.or_else(|| default_verdict(knowledge))?;
+        let mut contents = Contents::default();
+        let (intentions, default) = self.rules(service, knowledge, &mut contents)?;
         let (providers, waits) = jwt::providers(intentions, knowledge);
         if waits && previous.generation == 0 {
             return None;
         }
-        let mut contents = Contents::default();
         let mesh = mesh::known(knowledge, previous, &mut contents)?;
         let identity = identity::known(knowledge, service, previous, &mut contents)?;
         let trust_domain = identity.spiffe.trust_domain();
@@ -149,6 +148,26 @@ impl Sidecar {
             }
         }
         Some(contents)
+    }
+
+    /// Intentions, and the verdict where none matches. A token that may not read them leaves the
+    /// upstreams to be served, and callers to be refused.
+    fn rules<'a>(
+        &self,
+        service: &str,
+        knowledge: &'a Knowledge,
+        contents: &mut Contents,
+    ) -> Option<(&'a [Intention], Verdict)> {
+        if let Some(intentions) = knowledge.intentions(service) {
+            let default = self.default.or_else(|| default_verdict(knowledge))?;
+            return Some((intentions, default));
+        }
+        let reason = knowledge.lacks_right(&Topic::Intentions(service.to_owned()))?;
+        contents.reject(
+            format!("intentions of {service}"),
+            format!("{reason}; nobody may call it"),
+        );
+        Some((&[], Verdict::Deny))
     }
 
     fn registration<'a>(&self, knowledge: &'a Knowledge) -> Option<(&'a AgentService, &'a Proxy)> {

@@ -142,6 +142,9 @@ catalogue! {
     SOURCE_CONNECTED: Gauge "meridian_source_connected"
         ["source"]
         "Whether a source answers: 1 or 0.";
+    SOURCE_TOKEN_REFUSED: Gauge "meridian_source_token_refused"
+        ["source"]
+        "Whether a source refuses our token, because it is unknown, revoked or expired: 1 or 0.";
     SOURCE_STALENESS: Gauge "meridian_source_staleness_seconds"
         ["source"]
         "Time since a source last answered, or since it was first asked.";

@@ -13,22 +13,27 @@ use super::scope::Handle;
 pub struct SourceMetrics {
     source: Arc<str>,
     connected: IntGauge,
+    token_refused: IntGauge,
     staleness: Gauge,
     answered: Mutex<Instant>,
     connected_family: IntGaugeVec,
+    token_refused_family: IntGaugeVec,
     staleness_family: GaugeVec,
 }
 
 impl SourceMetrics {
     pub(super) fn new(families: &Families, source: &Arc<str>, now: Instant) -> Self {
         let connected_family = families.source_connected.clone();
+        let token_refused_family = families.source_token_refused.clone();
         let staleness_family = families.source_staleness.clone();
         Self {
             source: Arc::clone(source),
             connected: connected_family.with_label_values(&[source]),
+            token_refused: token_refused_family.with_label_values(&[source]),
             staleness: staleness_family.with_label_values(&[source]),
             answered: Mutex::new(now),
             connected_family,
+            token_refused_family,
             staleness_family,
         }
     }
@@ -44,6 +49,11 @@ impl SourceMetrics {
         self.connected.set(0);
     }
 
+    /// Says whether the source refuses our token.
+    pub fn token_refused(&self, refused: bool) {
+        self.token_refused.set(refused.into());
+    }
+
     /// Computes the staleness, just before it is read.
     pub(super) fn refresh(&self, now: Instant) {
         let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,6 +66,9 @@ impl Handle for SourceMetrics {
     fn forget(&self) {
         // Each fails only for a series that is not there, which is what is wanted.
         let _ = self.connected_family.remove_label_values(&[&self.source]);
+        let _ = self
+            .token_refused_family
+            .remove_label_values(&[&self.source]);
         let _ = self.staleness_family.remove_label_values(&[&self.source]);
     }
 }

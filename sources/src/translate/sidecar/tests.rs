@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::embedded::DevelopmentCa;
-use crate::knowledge::{Fact, News};
+use crate::knowledge::{Fact, News, Trouble};
 use consul::agent::AgentSelf;
+use meridian_model::StaleCause;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -131,7 +132,7 @@ fn a_chain_that_cannot_be_had_holds_nobody_up() {
     world.answer(|topic| matches!(topic, Topic::Chain(chain) if chain.service == "db"));
     for topic in sidecar().wanted(&world.knowledge) {
         if matches!(&topic, Topic::Chain(chain) if chain.service == "db") {
-            world.take(topic, News::Failed("403".to_owned()));
+            world.take(topic, News::Failed(Trouble::answer("403")));
         }
     }
     world.answer(|_| false);
@@ -139,6 +140,23 @@ fn a_chain_that_cannot_be_had_holds_nobody_up() {
     assert!(contents.listeners.contains_key("upstream/api"));
     assert!(!contents.listeners.contains_key("upstream/db"));
     assert_eq!(contents.rejected[0].resource, "upstream db");
+}
+
+#[test]
+fn without_the_right_to_read_intentions_nobody_may_call_and_upstreams_work() {
+    let mut world = World::new(one());
+    let intentions = Topic::Intentions("web".to_owned());
+    world.answer(|topic| *topic == intentions);
+    world.answer(|topic| *topic == intentions);
+    let lacks = Trouble {
+        cause: StaleCause::Rights,
+        reason: "403".to_owned(),
+    };
+    world.take(intentions, News::Failed(lacks));
+    let contents = world.contents(&Snapshot::default()).unwrap();
+    assert!(contents.listeners.contains_key("upstream/api"));
+    assert_eq!(verdict(&contents), Verdict::Deny);
+    assert_eq!(contents.rejected[0].resource, "intentions of web");
 }
 
 #[test]
@@ -206,16 +224,21 @@ fn a_bad_resource_keeps_its_last_good_version() {
     assert!(contents.clusters.contains_key(inbound::CLUSTER));
 }
 
+/// What happens to callers that no intention names.
+fn verdict(contents: &Contents) -> Verdict {
+    match &contents.listeners[inbound::LISTENER].service {
+        meridian_model::Service::Tcp(tcp) => tcp.authorization.as_ref().unwrap().default,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn the_default_policy_is_the_agents_unless_it_is_given() {
     let mut world = World::new(json!([]));
     world.answer_all();
     let verdict = |sidecar: Sidecar| {
         let contents = sidecar.contents(&world.knowledge, &Snapshot::default());
-        match &contents.unwrap().listeners[inbound::LISTENER].service {
-            meridian_model::Service::Tcp(tcp) => tcp.authorization.as_ref().unwrap().default,
-            other => panic!("{other:?}"),
-        }
+        verdict(&contents.unwrap())
     };
     assert_eq!(verdict(sidecar()), Verdict::Allow);
     let given = Sidecar {

@@ -116,7 +116,9 @@ impl World {
                     .collect(),
             )),
             Topic::Leaf(service) if self.forbidden.contains(&service.as_str()) => {
-                return Some(News::Failed("403: service:write is missing".to_owned()));
+                return Some(News::Failed(crate::knowledge::Trouble::answer(
+                    "403: service:write is missing",
+                )));
             }
             Topic::Leaf(service) => Fact::Leaf(Arc::new(self.ca.leaf(service).unwrap())),
             Topic::Intentions(_) => Fact::Intentions(Arc::new(
@@ -136,7 +138,11 @@ impl World {
             }
             Topic::File(path) => match self.files.get(path.to_str().unwrap()) {
                 Some(bytes) => Fact::File(Arc::new(bytes.clone())),
-                None => return Some(News::Failed("no such file".to_owned())),
+                None => {
+                    return Some(News::Failed(crate::knowledge::Trouble::answer(
+                        "no such file",
+                    )));
+                }
             },
             Topic::Addresses(name) => {
                 let found = self.names.get(name.host.as_str())?;
@@ -325,7 +331,7 @@ fn addresses_outlive_the_failure_of_dns_which_is_named() {
         .into_iter()
         .find(|topic| topic.kind() == "dns")
         .unwrap();
-    let failed = News::Failed("timed out".to_owned());
+    let failed = News::Failed(crate::knowledge::Trouble::answer("timed out"));
     world.knowledge.take(topic, failed, SystemTime::UNIX_EPOCH);
     let contents = world.first();
     assert_eq!(addresses(&contents.clusters["web"]), ["10.1.0.1:80"]);
