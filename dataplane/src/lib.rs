@@ -20,6 +20,7 @@
 //! | [`balance`], [`resilience`] | which endpoint, how often, how long |
 //! | `upstream` | connections to endpoints |
 //! | `access_log` | which log takes finished requests |
+//! | [`probe`] | one handshake, for an operator who asks |
 //! | [`admin`] | the operators' own listener |
 //! | [`workers`], [`drain`] | threads, and their end |
 
@@ -51,6 +52,8 @@ pub mod balance;
 pub mod resilience;
 
 mod upstream;
+
+pub mod probe;
 
 pub mod admin;
 

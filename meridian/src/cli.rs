@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use meridian_program::ConsulOptions;
 use meridian_program::validate::Validate;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 /// The operator's tool of Meridian, a gateway and mesh for Consul.
 #[derive(Debug, Parser)]
@@ -22,8 +23,34 @@ Examples:
   The same on a real Consul agent, with a real Envoy as one of the sidecars:
     meridian demo --envoy
 
+  Check a sidecar's whole way into the mesh, with the options that it is run with:
+    meridian check --sidecar-for web --token-file /run/secrets/consul
+
   Check a gateway's configuration:
     meridian validate gateway.yaml";
+
+const CHECKING: &str = "\
+Run it where the sidecar runs, with the sidecar's own token: then a right that is missing shows.
+Nothing is written, and nothing is sent to an application but a handshake.
+
+What is looked at, in this order:
+  agent          does it answer, has its cluster a leader, which version, do the clocks agree
+  token          is it valid, what is it, when does it end
+  registration   is there a sidecar, does it listen, do its checks let others call it
+  certificates   roots and leaf: valid, and for how long
+  upstream NAME  its discovery chain, and whether intentions let us call its targets
+  configuration  what of it can't be honoured
+  handshakes     each healthy instance, called with our certificate and known by its own
+
+Each line begins with √ (good), ‼ (works, but should be known) or × (broken), and what to do about
+it stands below. What follows from something broken is left out.
+
+Exit codes: 0 nothing is broken, 1 something is, 2 the options are at fault.
+
+Examples:
+  meridian check --sidecar-for web
+  meridian check --proxy-id web-sidecar-proxy --http-addr https://agent:8501 --ca-file ca.pem
+  meridian check --sidecar-for web --json | jq '.groups[].checks[] | select(.state == \"failed\")'";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -31,6 +58,8 @@ pub(crate) enum Command {
     Dev(Dev),
     /// Run the same as separate processes on a Consul agent, send a request through, and stop.
     Demo(Demo),
+    /// Check a sidecar's way into the mesh: agent, token, certificates, upstreams; with remedies.
+    Check(Box<Check>),
     /// Check a gateway's configuration file and report every error at once.
     Validate(Validate),
     /// Run one of the demo services: it answers with what it received.
@@ -69,6 +98,33 @@ pub(crate) struct Demo {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = CHECKING)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) which: Whose,
+    /// Answer with one JSON document: `{"ok", "failed", "warnings", "groups": [{"name", "checks": [{"state", "finding", "remedy"}]}]}`.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Longest wait for one answer.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub(crate) timeout: NonZeroU64,
+    #[command(flatten)]
+    pub(crate) consul: ConsulOptions,
+}
+
+/// Whose way is checked.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Whose {
+    /// The sidecar of the service instance with this ID.
+    #[arg(long, value_name = "ID")]
+    pub(crate) sidecar_for: Option<String>,
+    /// The proxy with this ID, where an instance has several.
+    #[arg(long, value_name = "ID")]
+    pub(crate) proxy_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct App {
     /// Name that it answers with.
     #[arg(long)]
@@ -89,6 +145,25 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn check_wants_exactly_one_sidecar_and_takes_the_sidecars_options() {
+        let parse = |words: &str| {
+            let words = ["meridian", "check"]
+                .into_iter()
+                .chain(words.split_whitespace());
+            Cli::try_parse_from(words).map(|cli| match cli.command {
+                Command::Check(check) => *check,
+                _ => panic!("not what was said"),
+            })
+        };
+        assert!(parse("").is_err());
+        assert!(parse("--sidecar-for a --proxy-id b").is_err());
+        let check = parse("--sidecar-for web --json --token-file t --http-addr h:1").unwrap();
+        assert_eq!(check.which.sidecar_for.as_deref(), Some("web"));
+        assert!(check.json && check.consul.token_file.is_some());
+        assert_eq!(check.timeout.get(), 10);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! has a module.
 
 mod application;
+mod check;
 mod cli;
 mod demo;
 mod dev;
@@ -41,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Validate(validate) => validate
             .run(GatewayFile::load)
             .context("write to standard output"),
+        Command::Check(check) => on_runtime(check::run(*check)),
         Command::App(app) => on_runtime(application::run(app)),
     }
 }
