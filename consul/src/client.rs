@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// The token that the next request carries.
-    pub(crate) async fn token(&self) -> Option<crate::Secret> {
+    pub(crate) async fn token(&self) -> Option<Secret> {
         self.shared.tokens.current().await
     }
 

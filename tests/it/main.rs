@@ -73,6 +73,15 @@ mod tracing;
 /// The operator's view, with Consul there and away.
 mod admin;
 
+/// Least rights, and tokens that are refused, with ACLs and TLS on.
+mod access;
+
+/// Starts while Consul is away.
+mod restart;
+
+/// `meridian check`, with everything in order and with one thing broken at a time.
+mod check;
+
 /// What an idle sidecar costs.
 mod memory;
 

@@ -3,19 +3,21 @@
 //! Talks to its API with the harness's own client, not with Meridian's: a fault
 //! there must not hide itself.
 
+mod secured;
 mod service;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use http::Method;
+use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::client::{self, Protocol};
+use crate::client::{self, Connection, Protocol};
 use crate::process::{Process, Signal};
 use crate::tools;
 use crate::wait::{self, PATIENCE};
 use crate::world::World;
 
+pub use secured::{AclToken, HTTPS_API, Secured};
 pub use service::{Service, Upstream};
 
 /// Where the agent answers.
@@ -28,6 +30,8 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 pub struct Consul {
     process: Process,
     arguments: Vec<String>,
+    /// What the harness itself calls the API with.
+    token: Option<String>,
 }
 
 impl Consul {
@@ -38,6 +42,11 @@ impl Consul {
 
     /// Starts an agent; top-level `settings` replace the harness's own.
     pub async fn start_with(world: &World, settings: Value) -> Self {
+        Self::start_as(world, settings, None).await
+    }
+
+    /// As [`Consul::start_with`]; the harness calls with `token` from the start.
+    async fn start_as(world: &World, settings: Value, token: Option<String>) -> Self {
         let mut merged = default_settings(world);
         if let (Some(merged), Value::Object(settings)) = (merged.as_object_mut(), settings) {
             merged.extend(settings);
@@ -48,7 +57,11 @@ impl Consul {
             format!("-config-file={}", file.display()),
         ];
         let process = world.spawn("consul", &tools::consul(), &arguments);
-        let mut consul = Self { process, arguments };
+        let mut consul = Self {
+            process,
+            arguments,
+            token,
+        };
         consul.ready().await;
         consul
     }
@@ -57,8 +70,9 @@ impl Consul {
     pub async fn ready(&mut self) {
         wait::until("Consul is ready", PATIENCE, async || {
             self.process.assert_running();
-            let nodes = call(Method::GET, "/v1/catalog/nodes", None).await?;
-            let roots = call(Method::GET, "/v1/agent/connect/ca/roots", None).await?;
+            let token = self.token.as_deref();
+            let nodes = call(token, Method::GET, "/v1/catalog/nodes", None).await?;
+            let roots = call(token, Method::GET, "/v1/agent/connect/ca/roots", None).await?;
             let known = nodes.as_array().is_some_and(|nodes| !nodes.is_empty());
             let signed = roots["ActiveRootID"]
                 .as_str()
@@ -94,7 +108,7 @@ impl Consul {
 
     /// Calls the HTTP API; panics on an error status.
     pub async fn api(&self, method: Method, path: &str, body: Option<Value>) -> Value {
-        call(method.clone(), path, body)
+        call(self.token.as_deref(), method.clone(), path, body)
             .await
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
@@ -156,7 +170,7 @@ impl Consul {
             &format!("{count} passing {service}"),
             PATIENCE,
             async || {
-                let found = call(Method::GET, &path, None).await?;
+                let found = call(self.token.as_deref(), Method::GET, &path, None).await?;
                 let found = found.as_array().map_or(0, Vec::len);
                 (found == count)
                     .then_some(())
@@ -244,11 +258,27 @@ fn default_settings(world: &World) -> Value {
 }
 
 /// One call; any status but success is an error.
-async fn call(method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
+async fn call(
+    token: Option<&str>,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Result<Value, String> {
     let body = body.map(|body| body.to_string()).unwrap_or_default();
-    let reply = client::once(ADDRESS, Protocol::Http1, method, path, body)
-        .await
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(token) = token {
+        request = request.header("x-consul-token", token);
+    }
+    let request = request
+        .body(client::full(body))
         .map_err(|error| error.to_string())?;
+    let reply = async {
+        Connection::open(ADDRESS, Protocol::Http1)
+            .await?
+            .send(request)
+            .await
+    };
+    let reply = reply.await.map_err(|error| error.to_string())?;
     let text = reply.text();
     if !reply.status.is_success() {
         return Err(format!("{}: {}", reply.status, text.trim()));

@@ -55,6 +55,22 @@ impl Sidecar {
         }
     }
 
+    /// Starts meshd for a registered service, reaching the agent by `words`, without
+    /// waiting for it.
+    pub fn launch_with(world: &World, service: &Service, words: &[String]) -> Self {
+        let admin = SocketAddr::from(([127, 0, 0, 1], world.fresh_port()));
+        let own = format!("run --sidecar-for {} --admin-bind {admin}", service.name);
+        let words = own
+            .split_whitespace()
+            .chain(words.iter().map(String::as_str));
+        let name = format!("{}-meshd", service.name);
+        Self {
+            process: world.spawn(&name, &tools::ours("meshd"), words),
+            admin: Admin::new(admin),
+            ports: service.sidecar_ports(),
+        }
+    }
+
     /// Waits until the admin listener says ready and every listener is open.
     pub async fn ready(&mut self) {
         let what = format!("{} is ready", self.process.name());

@@ -1,0 +1,219 @@
+//! `meridian check`: all is well, and then one thing after the other is broken.
+
+use std::process::Command;
+
+use meridian_tests::certs::{Authority, spiffe_id};
+use meridian_tests::client::loopback;
+use meridian_tests::consul::{Consul, Secured, Service};
+use meridian_tests::handshake::Impostor;
+use meridian_tests::origin::Origin;
+use meridian_tests::sidecar::Sidecar;
+use meridian_tests::tools;
+use meridian_tests::wait::{self, PATIENCE};
+use meridian_tests::world::isolated;
+use serde_json::Value;
+
+/// What it says, and its exit code. On a thread of its own, since it may call servers
+/// of the test.
+async fn check(words: &[String]) -> (Value, i32) {
+    let words = words.to_vec();
+    let run = tokio::task::spawn_blocking(|| {
+        Command::new(tools::ours("meridian"))
+            .args(["check", "--json", "--timeout", "5"])
+            .args(words)
+            .env_clear()
+            .output()
+    });
+    let output = run.await.expect("a thread");
+    let output = output.expect("`meridian check` runs");
+    let document = serde_json::from_slice(&output.stdout);
+    let document = document.unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (document, output.status.code().unwrap_or(-1))
+}
+
+/// The lines of one group with this state.
+fn lines(document: &Value, group: &str, state: &str) -> Vec<(String, String)> {
+    let groups = document["groups"].as_array().into_iter().flatten();
+    let lines = groups
+        .filter(|one| one["name"] == group)
+        .filter_map(|one| one["checks"].as_array())
+        .flatten()
+        .filter(|line| line["state"] == state);
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+    lines
+        .map(|line| (text(line, "finding"), text(line, "remedy")))
+        .collect()
+}
+
+/// The only broken thing: one line in this group, with these words and a remedy.
+fn breaks(document: &Value, group: &str, finding: &str, remedy: &str) {
+    let failed = lines(document, group, "failed");
+    let found = failed
+        .iter()
+        .find(|(said, help)| said.contains(finding) && help.contains(remedy));
+    assert!(found.is_some(), "{finding}: {document:#}");
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn all_is_well_and_each_broken_thing_has_its_own_line() {
+    isolated("check", async |world| {
+        let secured = Secured::new(world);
+        let mut consul = Consul::start_secured(world, &secured).await;
+        let web = Service::new("web", 8001)
+            .sidecar(21001)
+            .upstream("api", 5001);
+        let api = Service::new("api", 8002).sidecar(21002);
+        let mut sidecars = Vec::new();
+        let mut tokens = Vec::new();
+        for service in [&web, &api] {
+            consul.register(service).await;
+            let token = consul.service_token(&service.name).await;
+            let mut how = secured.words();
+            how.extend(["--token".to_owned(), token.secret.clone()]);
+            sidecars.push(Sidecar::launch_with(world, service, &how));
+            tokens.push(token);
+        }
+        for sidecar in &mut sidecars {
+            sidecar.ready().await;
+        }
+        let _origin = Origin::start("api", 8002).await;
+        consul.intentions("api", &[("web", "allow")]).await;
+        consul.passing("api", 1).await;
+        consul.passing("web", 1).await;
+        let with = |more: &str| {
+            let mut all = secured.words();
+            all.extend(words(more));
+            all
+        };
+        let good = with(&format!("--sidecar-for web --token {}", tokens[0].secret));
+
+        let (document, code) = check(&good).await;
+        assert_eq!(code, 0, "{document:#}");
+        assert_eq!(document["ok"], true);
+        let shaken = lines(&document, "handshakes", "ok");
+        let proof = consul.spiffe_id("api").await;
+        assert!(
+            shaken.iter().any(|(line, _)| line.contains(&proof)),
+            "{document:#}"
+        );
+
+        // Address and authority alone: the agent asks for a certificate of ours, too.
+        let mut bare = secured.words()[..4].to_vec();
+        bare.extend(words("--sidecar-for web"));
+        let (document, code) = check(&bare).await;
+        assert_eq!(code, 1);
+        breaks(&document, "agent", "/v1/status/leader", "--c");
+
+        let unknown = "00000000-0000-0000-0000-000000000001";
+        let (document, code) = check(&with(&format!("--sidecar-for web --token {unknown}"))).await;
+        assert_eq!(code, 1);
+        breaks(&document, "token", "ACL not found", "--token-file");
+
+        let (document, code) = check(&with(&format!(
+            "--sidecar-for nobody --token {}",
+            tokens[0].secret
+        )))
+        .await;
+        assert_eq!(code, 1);
+        breaks(
+            &document,
+            "registration",
+            "no sidecar of nobody",
+            "consul services register",
+        );
+
+        // One whose sidecar is registered and not there.
+        consul
+            .register(&Service::new("lone", 8003).sidecar(21003))
+            .await;
+        let lone = with(&format!("--sidecar-for lone --token {}", tokens[1].secret));
+        let (document, code) = check(&lone).await;
+        assert_eq!(code, 1);
+        breaks(&document, "registration", "nobody listens", "meshd run");
+
+        // A token that may be `web`, and read nothing about `api`.
+        let rules = r#"service_prefix "web" { policy = "write" }
+            node_prefix "" { policy = "read" }"#;
+        let narrow = consul.policy_token("narrow", rules).await;
+        let narrow = with(&format!("--sidecar-for web --token {}", narrow.secret));
+        let (document, code) = check(&narrow).await;
+        assert_eq!(code, 1);
+        let right = "service:read on \"api\"";
+        breaks(&document, "upstream api", "Permission denied", right);
+
+        consul.intentions("api", &[("web", "deny")]).await;
+        wait::holds("the intention is seen", PATIENCE, async || {
+            let (document, code) = check(&good).await;
+            code == 1
+                && lines(&document, "upstream api", "failed")
+                    .iter()
+                    .any(|(line, help)| line.contains("denies web") && help.contains("-allow"))
+        })
+        .await;
+        consul.intentions("api", &[("web", "allow")]).await;
+
+        // Somebody else at the registered address, signed by an authority of his own.
+        sidecars[1].process.kill();
+        let (document, code) = check(&good).await;
+        assert_eq!(code, 1);
+        let down = lines(&document, "handshakes", "failed");
+        assert_eq!(down.len(), 1, "{document:#}");
+        assert!(down[0].1.contains("start"), "{document:#}");
+        let stranger = Authority::new(&consul.trust_domain().await);
+        let uri = spiffe_id(&consul.trust_domain().await, "api");
+        let identity = stranger.leaf(&[&uri]);
+        let _impostor = Impostor::start(loopback(21002), identity, b"hello").await;
+        wait::until("the impostor is found out", PATIENCE, async || {
+            let (document, _) = check(&good).await;
+            let failed = lines(&document, "handshakes", "failed");
+            let found = failed.iter().any(|(line, help)| {
+                line.contains("no trusted root") && help.contains("another cluster")
+            });
+            found.then_some(()).ok_or_else(|| format!("{document:#}"))
+        })
+        .await;
+
+        consul.revoke(&tokens[0]).await;
+        let (document, _) = check(&good).await;
+        breaks(&document, "token", "ACL not found", "revoked");
+
+        consul.kill();
+        let (document, code) = check(&good).await;
+        assert_eq!(code, 1);
+        breaks(&document, "agent", "unreachable", "--http-addr");
+        assert_eq!(
+            document["groups"].as_array().map(Vec::len),
+            Some(1),
+            "{document:#}"
+        );
+    });
+}
+
+#[test]
+fn settings_at_fault_are_told_from_a_mesh_at_fault() {
+    isolated("check settings", async |_| {
+        let (document, code) = check(&words(
+            "--sidecar-for web --http-addr https://127.0.0.1:1 --ca-file /nonexistent",
+        ))
+        .await;
+        assert_eq!(code, 2);
+        breaks(&document, "settings", "/nonexistent", "option");
+    });
+}
+
+/// For people there are signs, and the help teaches.
+#[test]
+fn the_help_says_what_is_looked_at() {
+    let output = Command::new(tools::ours("meridian"))
+        .args(["check", "--help"])
+        .output()
+        .expect("`meridian check --help` runs");
+    let help = String::from_utf8_lossy(&output.stdout);
+    for word in ["handshakes", "Exit codes", "--json", "√"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+}
