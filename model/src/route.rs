@@ -204,7 +204,7 @@ pub struct WeightedCluster {
     pub cluster: ClusterName,
     /// Share of requests, relative to the sum of the shares.
     pub weight: u32,
-    /// Changes to the request's headers, after those of the route.
+    /// Changes to the request's headers, before those of the route, which win (Envoy's order).
     pub request_headers: HeaderModifier,
     /// Changes to the response's headers, before those of the route.
     pub response_headers: HeaderModifier,

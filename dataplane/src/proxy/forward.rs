@@ -325,8 +325,8 @@ impl Journey<'_> {
             caller: CallerFacts::new(connection),
             request_id,
             modifiers: [
-                &self.admitted.action.model.request_headers,
                 &self.chosen.model.request_headers,
+                &self.admitted.action.model.request_headers,
             ],
         }
     }

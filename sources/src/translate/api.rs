@@ -17,7 +17,6 @@ use consul::entry::{
     FileSystemCertificateEntry, HttpRouteEntry, InlineCertificateEntry, Reference, TcpRouteEntry,
 };
 use meridian_model::listener::ServerCertificate;
-use meridian_model::policy::CircuitLimits;
 use meridian_model::route::{HostPorts, Precedence, VirtualHost};
 use meridian_model::{Identity, RouteTable, Security, Service, Snapshot};
 use serde_json::Value;
@@ -281,7 +280,7 @@ impl Sight<'_> {
                     }
                 };
                 let label = format!("{}/{}", bound.name, one.name);
-                let setting = edge::setting(&label, self.identity, CircuitLimits::default());
+                let setting = edge::setting(&label, self.identity);
                 let translated = chain::translate(chain, &setting, self.knowledge)?;
                 contents.rejected.extend(translated.rejected);
                 for cluster in translated.clusters {

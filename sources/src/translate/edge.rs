@@ -150,11 +150,7 @@ pub(crate) fn known_chain<'a>(
 }
 
 /// What chains are translated with.
-pub(crate) fn setting<'a>(
-    label: &'a str,
-    identity: &'a Identity,
-    limits: CircuitLimits,
-) -> Setting<'a> {
+pub(crate) fn setting<'a>(label: &'a str, identity: &'a Identity) -> Setting<'a> {
     Setting {
         label,
         identity: &identity.name,
@@ -163,7 +159,7 @@ pub(crate) fn setting<'a>(
             .spiffe
             .service()
             .map_or("", |own| own.datacenter.as_str()),
-        limits,
+        limits: CircuitLimits::default(),
         outlier: Some(OutlierPolicy::default()),
         terms: TlsTerms::default(),
     }

@@ -3,20 +3,20 @@
 //! Listeners bind to the host of the gateway's address. A host name goes with its own port only,
 //! except the default names `<service>.ingress.*`, as in Consul's Envoy.
 
+mod service;
+
 use super::edge::{self, Versions};
 use super::{certificate, identity};
-use crate::chain::{self, Traffic, Translated};
+use crate::chain::{self, Setting, Traffic, Translated};
 use crate::knowledge::{Knowledge, Known, NoEntry, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
 use consul::catalog::GatewayService;
-use consul::entry::{
-    Entry, IngressGatewayEntry, IngressLimits, IngressListener, IngressService, IngressTls,
-};
+use consul::entry::{Entry, IngressGatewayEntry, IngressListener, IngressTls};
 use meridian_model::listener::ServerCertificate;
-use meridian_model::policy::CircuitLimits;
-use meridian_model::route::{HeaderModifier, HostPorts, Precedence, VirtualHost};
-use meridian_model::{Identity, Route, RouteAction, RouteTable, Security, Service, Snapshot};
+use meridian_model::route::{HostPorts, Precedence, VirtualHost};
+use meridian_model::{Identity, RouteTable, Security, Service, Snapshot};
+use service::{label, limits, outlier, query, virtual_host, written};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -218,8 +218,16 @@ impl Sight<'_> {
             }
         };
         let label = label(row);
-        let limits = limits(written(row, listener), &self.entry.defaults);
-        let setting = edge::setting(&label, self.identity, limits);
+        let own = written(row, listener);
+        if own.is_some_and(|own| !own.tls.is_null()) {
+            contents.reject(resource, "certificates from an SDS server are not served");
+            return Some(None);
+        }
+        let setting = Setting {
+            limits: limits(own, &self.entry.defaults),
+            outlier: Some(outlier(own, &self.entry.defaults)),
+            ..edge::setting(&label, self.identity)
+        };
         let Translated {
             clusters,
             traffic,
@@ -245,103 +253,10 @@ impl Sight<'_> {
     }
 }
 
-fn query(row: &GatewayService) -> crate::knowledge::ChainQuery {
-    let tcp = row.protocol == "tcp";
-    edge::chain_query(&row.service.name, &row.service.namespace, "", tcp)
-}
-
-/// Names the clusters of a service.
-fn label(row: &GatewayService) -> String {
-    match (row.protocol.as_str(), row.service.namespace.as_str()) {
-        ("tcp", _) => format!("{}@{}", row.service.name, row.port),
-        (_, "" | "default") => row.service.name.clone(),
-        (_, namespace) => format!("{}.{namespace}", row.service.name),
-    }
-}
-
-/// What the entry says about a service of a listener.
-fn written<'a>(row: &GatewayService, listener: &'a IngressListener) -> Option<&'a IngressService> {
-    let named = |name: &str| listener.services.iter().find(|one| one.name == name);
-    named(&row.service.name).or_else(|| named("*"))
-}
-
-fn limits(own: Option<&IngressService>, defaults: &IngressLimits) -> CircuitLimits {
-    let own = own.map(|own| own.limits).unwrap_or_default();
-    let first = |own: u32, default: u32| [own, default].into_iter().find(|most| *most > 0);
-    CircuitLimits {
-        connections: first(own.max_connections, defaults.max_connections),
-        pending_requests: first(own.max_pending_requests, defaults.max_pending_requests),
-        requests: first(
-            own.max_concurrent_requests,
-            defaults.max_concurrent_requests,
-        ),
-    }
-}
-
 fn http(port: u16, hosts: Vec<VirtualHost>) -> Service {
     edge::http(RouteTable {
         precedence: Precedence::FirstMatch,
         ports: HostPorts::Only(port),
         hosts,
     })
-}
-
-/// The routes of a service under its hosts, with the listener's own changes to headers.
-fn virtual_host(
-    row: &GatewayService,
-    listener: &IngressListener,
-    table: RouteTable,
-    contents: &mut Contents,
-) -> Option<VirtualHost> {
-    let mut routes: Vec<Route> = table
-        .hosts
-        .into_iter()
-        .flat_map(|host| host.routes)
-        .collect();
-    if let Some(written) = written(row, listener) {
-        let changes = chain::modifier(&written.request_headers)
-            .and_then(|request| Ok((request, chain::modifier(&written.response_headers)?)));
-        match changes {
-            Ok((request, response)) => {
-                for route in &mut routes {
-                    let mut action = RouteAction::clone(&route.action);
-                    append(&mut action.request_headers, &request);
-                    append(&mut action.response_headers, &response);
-                    route.action = Arc::new(action);
-                }
-            }
-            Err(reason) => {
-                contents.reject(format!("service {}", row.service.name), reason);
-                return None;
-            }
-        }
-    }
-    let hosts = match (&row.hosts[..], row.service.namespace.as_str()) {
-        ([], "" | "default") => vec![format!("{}.ingress.*", row.service.name)],
-        ([], namespace) => vec![format!("{}.ingress.{namespace}.*", row.service.name)],
-        (hosts, _) => hosts.iter().map(|host| bare(host, listener.port)).collect(),
-    };
-    Some(VirtualHost { hosts, routes })
-}
-
-/// A host without the listener's own port, with which requests may name it anyway.
-fn bare(host: &str, port: u16) -> String {
-    let host = host.to_ascii_lowercase();
-    match host.rsplit_once(':') {
-        Some((name, written)) if written.parse() == Ok(port) => name.to_owned(),
-        _ => host,
-    }
-}
-
-/// Further changes after those that are there.
-fn append(changes: &mut HeaderModifier, further: &HeaderModifier) {
-    // Set last wins, so what a later step removes or sets again must not come back.
-    let gone = |name: &http::HeaderName| {
-        further.remove.contains(name) || further.set.iter().any(|(set, _)| set == name)
-    };
-    changes.set.retain(|(name, _)| !gone(name));
-    changes.add.retain(|(name, _)| !gone(name));
-    changes.remove.extend(further.remove.iter().cloned());
-    changes.set.extend(further.set.iter().cloned());
-    changes.add.extend(further.add.iter().cloned());
 }

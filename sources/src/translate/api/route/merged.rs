@@ -12,7 +12,6 @@ use consul::chain::{
     SplitDefinition, SplitterNode,
 };
 use consul::entry::HttpRouteService;
-use meridian_model::policy::CircuitLimits;
 use meridian_model::{Route, UpstreamProtocol};
 use std::collections::BTreeMap;
 
@@ -198,7 +197,7 @@ impl Merged {
         };
         let node = Node::Router(router);
         self.chain.nodes.insert(ROUTER.to_owned(), node);
-        let setting = edge::setting(sight.gateway, sight.identity, CircuitLimits::default());
+        let setting = edge::setting(sight.gateway, sight.identity);
         let Translated {
             clusters,
             traffic,
