@@ -1,6 +1,8 @@
 //! The gateway as a service of the mesh: registered as Connect-native, so that it holds a leaf
 //! and can be the source of intentions.
 
+pub(crate) mod once;
+
 use crate::publish::Task;
 use crate::watching::chain_of;
 use consul::agent::{ConnectRegistration, ServiceRegistration};

@@ -2,17 +2,16 @@
 //! Consul alone; where it listens is said at its start.
 
 use crate::publish::{Publisher, Source, SourceMetrics, Task};
+use crate::register::once;
 use crate::role;
 use crate::translate::mesh_gateway::{META, MeshGateway};
 use crate::translate::sni_gateway;
 use crate::translate::terminating_gateway::TerminatingGateway;
-use crate::watching::{ConsulOptions, Watching, chain_of};
+use crate::watching::{ConsulOptions, Watching};
 use consul::Client;
-use consul::agent::{CheckRegistration, ServiceKind, ServiceRegistration, TaggedAddress};
-use std::collections::BTreeMap;
+use consul::agent::{ServiceKind, ServiceRegistration};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Which gateway to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +61,7 @@ async fn follow(
     publisher: Publisher,
 ) {
     if gateway.register {
-        register(&client, &registration(&gateway)).await;
+        once::once(&client, &registration(&gateway)).await;
     }
     let default = options.default_intention;
     let watching = Watching::new(client, options, Arc::clone(&metrics));
@@ -84,65 +83,23 @@ async fn follow(
     }
 }
 
-/// Between two tries at an agent that does not take the registration.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// Registers once, as soon as the agent is there.
-async fn register(client: &Client, registration: &ServiceRegistration) {
-    let mut said = String::new();
-    loop {
-        match client.register_service(registration).await {
-            Ok(()) => {
-                tracing::info!(id = %registration.id, "gateway registered");
-                return;
-            }
-            Err(error) => {
-                let reason = chain_of(&error);
-                if reason != said {
-                    tracing::warn!(%reason, "cannot register the gateway yet");
-                    said = reason;
-                }
-            }
-        }
-        tokio::time::sleep(RETRY).await;
-    }
-}
-
-/// As often as `consul connect envoy -register` has it checked, and taken out like it.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-
 fn registration(gateway: &SniGateway) -> ServiceRegistration {
-    let tagged = |address: SocketAddr| TaggedAddress {
-        address: address.ip().to_string(),
-        port: address.port(),
+    let (kind, word) = match gateway.kind {
+        SniGatewayKind::Mesh => (ServiceKind::MeshGateway, "mesh-gateway"),
+        SniGatewayKind::Terminating => (ServiceKind::TerminatingGateway, "terminating-gateway"),
     };
-    let mut tagged_addresses = BTreeMap::from([("lan".to_owned(), tagged(gateway.address))]);
+    let mut made = ServiceRegistration {
+        checks: vec![once::check(word, gateway.address)],
+        ..once::registration(kind, &gateway.name, gateway.address)
+    };
     if let Some(wan) = gateway.wan_address {
-        tagged_addresses.insert("wan".to_owned(), tagged(wan));
+        made.tagged_addresses
+            .insert("wan".to_owned(), once::tagged(wan));
     }
-    ServiceRegistration {
-        kind: match gateway.kind {
-            SniGatewayKind::Mesh => ServiceKind::MeshGateway,
-            SniGatewayKind::Terminating => ServiceKind::TerminatingGateway,
-        },
-        id: gateway.name.clone(),
-        name: gateway.name.clone(),
-        address: gateway.address.ip().to_string(),
-        port: Some(gateway.address.port()),
-        tagged_addresses,
-        meta: gateway
-            .expose_servers
-            .then(|| (META.0.to_owned(), META.1.to_owned()))
-            .into_iter()
-            .collect(),
-        checks: vec![CheckRegistration {
-            name: "Gateway Listener".to_owned(),
-            tcp: gateway.address.to_string(),
-            interval: Some(CHECK_INTERVAL),
-            ..CheckRegistration::default()
-        }],
-        ..ServiceRegistration::default()
+    if gateway.expose_servers {
+        made.meta.insert(META.0.to_owned(), META.1.to_owned());
     }
+    made
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::Request;
+use meridian_tests::client::grpc;
 use meridian_tests::client::{Connection, Protocol, Reply, empty, get, loopback};
 use meridian_tests::consul::{Consul, Service};
 use meridian_tests::entry_gateway::{EntryGateway, Kind};
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 const HTTP: u16 = 9999;
 const OTHER: u16 = 9998;
 const TCP: u16 = 9997;
+const GRPC: u16 = 9996;
 
 #[test]
 fn hosts_lead_to_services_and_their_headers_are_changed() {
@@ -37,10 +39,11 @@ fn hosts_lead_to_services_and_their_headers_are_changed() {
                 {"Port": HTTP, "Protocol": "http", "Services": [one, two]},
                 {"Port": OTHER, "Protocol": "http", "Services": [{"Name": "*"}]},
                 {"Port": TCP, "Protocol": "tcp", "Services": [{"Name": "tcp"}]},
+                {"Port": GRPC, "Protocol": "grpc", "Services": [{"Name": "grpc", "Hosts": ["*"]}]},
             ]),
         )
         .await;
-        let ports = [8443, HTTP, OTHER, TCP];
+        let ports = [8443, HTTP, OTHER, TCP, GRPC];
         let mut gateway = EntryGateway::start(world, Kind::Ingress, "edge", &ports).await;
         answers(HTTP, "one.ingress.consul", "one").await;
         answers(HTTP, "two.test", "two").await;
@@ -57,6 +60,10 @@ fn hosts_lead_to_services_and_their_headers_are_changed() {
         }
         headers_are_changed().await;
         assert_eq!(bytes_through_tcp().await, b"echo");
+        let call = grpc::unary(loopback(GRPC), "/echo.Echo/Unary", b"question").await;
+        let (answer, trailers) = call.expect("a unary call");
+        assert_eq!(answer, &b"question"[..]);
+        assert_eq!(trailers["grpc-status"], "0");
 
         gateway.restart(world, &ports).await;
         answers(HTTP, "two.test", "two").await;
@@ -175,15 +182,16 @@ fn without_grpc_its_certificate_has_no_names_and_that_is_said() {
     });
 }
 
-/// Two HTTP services and one of bytes, with sidecars.
+/// Two HTTP services, one of bytes and one of gRPC, with sidecars.
 async fn mesh(world: &World) -> (Consul, (Vec<Origin>, TcpOrigin, Vec<Sidecar>)) {
     let consul = Consul::start(world).await;
     let mut origins = Vec::new();
     let mut sidecars = Vec::new();
-    for (number, name) in (1..).zip(["one", "two", "tcp"]) {
+    for (number, name) in (1..).zip(["one", "two", "tcp", "grpc"]) {
         let service = Service::new(name, 8000 + number).sidecar(21000 + number);
         if name != "tcp" {
-            consul.protocol(name, "http").await;
+            let protocol = if name == "grpc" { "grpc" } else { "http" };
+            consul.protocol(name, protocol).await;
             origins.push(Origin::start(name, service.port).await);
         }
         consul.register(&service).await;
@@ -193,7 +201,7 @@ async fn mesh(world: &World) -> (Consul, (Vec<Origin>, TcpOrigin, Vec<Sidecar>))
     for sidecar in &mut sidecars {
         sidecar.ready().await;
     }
-    for name in ["one", "two", "tcp"] {
+    for name in ["one", "two", "tcp", "grpc"] {
         consul.passing(name, 1).await;
     }
     (consul, (origins, tcp, sidecars))
