@@ -110,8 +110,8 @@ pub struct EdgeTls {
     /// Certificates; the first whose names cover the SNI is presented, and the
     /// first of all to a client without SNI.
     pub certificates: Vec<Arc<ServerCertificate>>,
-    /// Lowest version accepted.
-    pub min_version: TlsVersion,
+    /// Versions and suites that are spoken.
+    pub terms: TlsTerms,
     /// Protocols offered by ALPN, most wanted first.
     pub alpn: Vec<Alpn>,
 }
@@ -136,16 +136,6 @@ pub enum Alpn {
     Http1,
     /// `h2`.
     H2,
-}
-
-/// TLS versions that can be asked for; older ones do not exist here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[default]
-    V1_2,
-    /// TLS 1.3.
-    V1_3,
 }
 
 /// What is done with a listener's connections.

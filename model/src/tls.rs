@@ -13,6 +13,14 @@ pub struct TlsTerms {
 }
 
 impl TlsTerms {
+    /// TLS 1.3 alone.
+    pub fn newest() -> Self {
+        Self {
+            tls12: Vec::new(),
+            tls13: true,
+        }
+    }
+
     /// Whether no handshake can come to anything.
     pub fn is_nothing(&self) -> bool {
         self.tls12.is_empty() && !self.tls13

@@ -13,6 +13,7 @@ use meridian_tests::origin::{Origin, Seen, TcpOrigin};
 use meridian_tests::sidecar::{self, Sidecar};
 use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::{World, isolated, listens};
+use rustls::ProtocolVersion;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -118,7 +119,10 @@ fn its_certificate_has_the_names_of_its_hosts() {
         let listeners = |host: &str| {
             json!([
                 {"Port": HTTP, "Protocol": "http", "Services": [{"Name": "one", "Hosts": [host]}]},
-                {"Port": TCP, "Protocol": "tcp", "Services": [{"Name": "tcp"}]},
+                {"Port": TCP, "Protocol": "tcp", "Services": [{"Name": "tcp"}], "TLS": {
+                    "TLSMaxVersion": "TLSv1_2",
+                    "CipherSuites": ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"],
+                }},
             ])
         };
         secure_entry(&consul, listeners("one.test")).await;
@@ -135,6 +139,14 @@ fn its_certificate_has_the_names_of_its_hosts() {
             ] {
                 assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
             }
+        }
+        for (port, version) in [
+            (HTTP, ProtocolVersion::TLSv1_3),
+            (TCP, ProtocolVersion::TLSv1_2),
+        ] {
+            let stream = handshake::connect_to(loopback(port), "one.test").await;
+            let stream = stream.expect("a TLS connection");
+            assert_eq!(stream.get_ref().1.protocol_version(), Some(version));
         }
         let stream = handshake::connect_to(loopback(HTTP), "one.test").await;
         let stream = stream.expect("a TLS connection");

@@ -6,10 +6,10 @@ use crate::file::{Listener as Written, ListenerProtocol, ListenerTls, TlsVersion
 use crate::path::Path;
 use meridian_model::listener::{
     Alpn, Callers, ClientCertificateHeader, ClientTrust, ConnectionDeadlines, ConnectionLimits,
-    EdgeTls, HttpService, PathNormalization, TcpService, TlsVersion as ModelVersion,
+    EdgeTls, HttpService, PathNormalization, TcpService,
 };
 use meridian_model::route::{Precedence, VirtualHost};
-use meridian_model::{Bind, Direction, Listener, RouteTable, Security, Service};
+use meridian_model::{Bind, Direction, Listener, RouteTable, Security, Service, TlsTerms};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -124,9 +124,9 @@ fn edge(tls: &ListenerTls, cx: &mut Context<'_>, path: &Path) -> EdgeTls {
             .filter_map(|(index, reference)| certificate::server(reference, cx, &list.index(index)))
             .map(Arc::new)
             .collect(),
-        min_version: match tls.min_version {
-            TlsVersion::V1_2 => ModelVersion::V1_2,
-            TlsVersion::V1_3 => ModelVersion::V1_3,
+        terms: match tls.min_version {
+            TlsVersion::V1_2 => TlsTerms::default(),
+            TlsVersion::V1_3 => TlsTerms::newest(),
         },
         alpn: vec![Alpn::H2, Alpn::Http1],
     }

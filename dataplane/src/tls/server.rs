@@ -4,7 +4,7 @@ use super::certificate;
 use super::failure::IdentityError;
 use super::terms::offered;
 use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
-use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate, TlsVersion};
+use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate};
 use meridian_model::{Identity, TlsTerms, TrustBundle, TrustDomain};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -14,10 +14,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -58,7 +55,7 @@ pub fn mesh_server_config(
 /// last version in place, which speaks what the operator has just forbidden.
 fn refusing_everyone() -> Result<Arc<ServerConfig>, TlsError> {
     let config = ServerConfig::builder_with_provider(Arc::clone(provider()))
-        .with_protocol_versions(versions(TlsVersion::V1_3))
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(NoCertificate));
@@ -75,27 +72,23 @@ impl ResolvesServerCert for NoCertificate {
 }
 
 /// Ordinary server TLS, the certificate chosen by SNI. Sessions resume, as no
-/// identity hangs on them.
+/// identity hangs on them. Terms that leave nothing to speak make a
+/// configuration under which every handshake fails.
 ///
 /// # Errors
 /// When there is no certificate, or one whose chain or key is unusable.
 pub fn edge_server_config(edge: &EdgeTls) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
-        .with_protocol_versions(versions(edge.min_version))
+    if edge.terms.is_nothing() {
+        return refusing_everyone();
+    }
+    let (suites, versions) = offered(&edge.terms);
+    let mut config = ServerConfig::builder_with_provider(suites)
+        .with_protocol_versions(versions)
         .map_err(TlsError::Versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(CertificatesByName::new(&edge.certificates)?));
     config.alpn_protocols = alpn_names(&edge.alpn);
     Ok(Arc::new(config))
-}
-
-fn versions(lowest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
-    static NEWEST_FIRST: [&SupportedProtocolVersion; 2] =
-        [&rustls::version::TLS13, &rustls::version::TLS12];
-    match lowest {
-        TlsVersion::V1_2 => &NEWEST_FIRST,
-        TlsVersion::V1_3 => &NEWEST_FIRST[..1],
-    }
 }
 
 /// Verifies mesh clients: a chain to the roots of the trust domain that the

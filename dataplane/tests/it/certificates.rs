@@ -1,9 +1,9 @@
 //! A certificate authority of the mesh, and certificates for the edge.
 
 use meridian_model::intention::{Decision, Intention, Source};
-use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate, TlsVersion};
+use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate};
 use meridian_model::{
-    Authorization, Identity, PrivateKey, SpiffeId, TrustBundle, TrustDomain, Verdict,
+    Authorization, Identity, PrivateKey, SpiffeId, TlsTerms, TrustBundle, TrustDomain, Verdict,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -99,7 +99,7 @@ pub(crate) fn edge_tls() -> (EdgeTls, ClientConfig) {
             chain: vec![made.cert.der().to_vec().into()],
             key: PrivateKey::from_der(made.signing_key.serialize_der()),
         })],
-        min_version: TlsVersion::V1_2,
+        terms: TlsTerms::default(),
         alpn: vec![Alpn::H2, Alpn::Http1],
     };
     let mut roots = RootCertStore::empty();

@@ -6,15 +6,16 @@
 
 mod route;
 
-use super::edge::{self, Versions};
+use super::edge;
 use super::{certificate, identity};
 use crate::chain::{self, Traffic};
 use crate::knowledge::{Knowledge, Known, NoEntry, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
 use consul::entry::{
-    ApiGatewayEntry, ApiGatewayListener, BoundApiGatewayEntry, BoundListener, Entry,
-    FileSystemCertificateEntry, HttpRouteEntry, InlineCertificateEntry, Reference, TcpRouteEntry,
+    ApiGatewayEntry, ApiGatewayListener, BoundApiGatewayEntry, BoundListener, DirectionalTls,
+    Entry, FileSystemCertificateEntry, HttpRouteEntry, InlineCertificateEntry, Reference,
+    TcpRouteEntry,
 };
 use meridian_model::listener::ServerCertificate;
 use meridian_model::route::{HostPorts, Precedence, VirtualHost};
@@ -210,16 +211,14 @@ impl Sight<'_> {
             contents.reject(resource, "none of its certificates can be presented");
             return Some(None);
         }
-        let versions = Versions {
-            min: &written.tls.min_version,
-            max: &written.tls.max_version,
-            cipher_suites: &written.tls.cipher_suites,
+        let tls = DirectionalTls {
+            min_version: written.tls.min_version.clone(),
+            max_version: written.tls.max_version.clone(),
+            cipher_suites: written.tls.cipher_suites.clone(),
         };
         let chosen = by_name(certificates, self.identity);
-        let (security, ignored) = edge::tls(chosen, &versions, edge::alpn(&written.protocol));
-        for what in ignored {
-            contents.reject(resource.clone(), format!("{what} is not honoured"));
-        }
+        let mut refuse = |what| contents.reject(resource.clone(), what);
+        let security = edge::tls(chosen, &tls, edge::alpn(&written.protocol), &mut refuse);
         Some(Some(security))
     }
 

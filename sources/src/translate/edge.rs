@@ -1,14 +1,16 @@
 //! What the listeners of Consul's gateways have in common.
 
 use super::inbound::TCP_IDLE;
+use super::terms::terms;
 use crate::chain::{self, Setting};
 use crate::gateways;
 use crate::knowledge::{ChainQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
 use consul::chain::CompiledChain;
+use consul::entry::DirectionalTls;
 use meridian_model::listener::{
     Alpn, ClientCertificateHeader, ClientTrust, EdgeTls, HttpService, PathNormalization,
-    ServerCertificate, TcpService, TlsVersion,
+    ServerCertificate, TcpService,
 };
 use meridian_model::policy::{CircuitLimits, OutlierPolicy};
 use meridian_model::{
@@ -59,35 +61,18 @@ pub(crate) fn listener(
     }
 }
 
-/// Versions and suites as entries write them.
-pub(crate) struct Versions<'a> {
-    pub(crate) min: &'a str,
-    pub(crate) max: &'a str,
-    pub(crate) cipher_suites: &'a [String],
-}
-
-/// Server TLS, and what of it is not honoured. Versions below 1.2 do not exist here.
+/// Server TLS, with what an entry leaves of it; the rest is named to `refuse`.
 pub(crate) fn tls(
     certificates: Vec<Arc<ServerCertificate>>,
-    versions: &Versions<'_>,
+    written: &DirectionalTls,
     alpn: Vec<Alpn>,
-) -> (Security, Vec<String>) {
-    let mut ignored = Vec::new();
-    if !matches!(versions.max, "" | "TLS_AUTO" | "TLSv1_3") {
-        ignored.push(format!("the highest TLS version `{}`", versions.max));
-    }
-    if !versions.cipher_suites.is_empty() {
-        ignored.push("the list of cipher suites".to_owned());
-    }
-    let edge = EdgeTls {
+    refuse: &mut impl FnMut(String),
+) -> Security {
+    Security::Edge(EdgeTls {
         certificates,
-        min_version: match versions.min {
-            "TLSv1_3" => TlsVersion::V1_3,
-            _ => TlsVersion::V1_2,
-        },
+        terms: terms("TLS", written, refuse),
         alpn,
-    };
-    (Security::Edge(edge), ignored)
+    })
 }
 
 /// What a gateway offers by ALPN: Consul's Envoy offers HTTP/2 only where it is the protocol.

@@ -5,14 +5,14 @@
 
 mod service;
 
-use super::edge::{self, Versions};
+use super::edge;
 use super::{certificate, identity};
 use crate::chain::{self, Setting, Traffic, Translated};
 use crate::knowledge::{Knowledge, Known, NoEntry, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
 use consul::catalog::GatewayService;
-use consul::entry::{Entry, IngressGatewayEntry, IngressListener, IngressTls};
+use consul::entry::{DirectionalTls, Entry, IngressGatewayEntry, IngressListener, IngressTls};
 use meridian_model::listener::ServerCertificate;
 use meridian_model::route::{HostPorts, Precedence, VirtualHost};
 use meridian_model::{Identity, RouteTable, Security, Service, Snapshot};
@@ -144,13 +144,9 @@ impl Sight<'_> {
         }
         let name = format!("{}:{}", written.protocol, written.port);
         let resource = format!("listener {name}");
-        let security = match self.security(written) {
-            Ok((security, ignored)) => {
-                for what in ignored {
-                    contents.reject(resource.clone(), format!("{what} is not honoured"));
-                }
-                security
-            }
+        let mut refuse = |what| contents.reject(resource.clone(), what);
+        let security = match self.security(written, &mut refuse) {
+            Ok(security) => security,
             Err(reason) => {
                 contents.reject(resource, reason);
                 return Some(());
@@ -178,27 +174,36 @@ impl Sight<'_> {
         Some(())
     }
 
-    fn security(&self, written: &IngressListener) -> Result<(Security, Vec<String>), String> {
-        let tls: &IngressTls = match &written.tls {
-            // A listener's own versions don't turn the gateway's TLS off.
-            Some(own) if own.enabled || !self.entry.tls.enabled => own,
-            _ => &self.entry.tls,
-        };
-        if !tls.sds.is_null() {
+    fn security(
+        &self,
+        written: &IngressListener,
+        refuse: &mut impl FnMut(String),
+    ) -> Result<Security, String> {
+        let nothing = IngressTls::default();
+        let (all, own) = (&self.entry.tls, written.tls.as_ref().unwrap_or(&nothing));
+        if !all.sds.is_null() || !own.sds.is_null() {
             return Err("certificates from an SDS server are not served".to_owned());
         }
-        if !tls.enabled {
-            return Ok((Security::Plain, Vec::new()));
+        // A listener can't turn the gateway's TLS off, and refines it field by field.
+        if !all.enabled && !own.enabled {
+            return Ok(Security::Plain);
         }
-        let versions = Versions {
-            min: &tls.min_version,
-            max: &tls.max_version,
-            cipher_suites: &tls.cipher_suites,
+        let text = |own: &String, all: &String| if own.is_empty() { all } else { own }.clone();
+        let suites = match &own.cipher_suites[..] {
+            [] => &all.cipher_suites,
+            _ => &own.cipher_suites,
         };
+        let tls = DirectionalTls {
+            min_version: text(&own.min_version, &all.min_version),
+            max_version: text(&own.max_version, &all.max_version),
+            cipher_suites: suites.clone(),
+        };
+        let certificates = vec![Arc::clone(&self.certificate)];
         Ok(edge::tls(
-            vec![Arc::clone(&self.certificate)],
-            &versions,
+            certificates,
+            &tls,
             edge::alpn(&written.protocol),
+            refuse,
         ))
     }
 

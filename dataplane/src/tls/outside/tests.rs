@@ -3,7 +3,8 @@
 use super::*;
 use crate::tls::authority::{Authority, edge_certificate};
 use crate::tls::{HandshakeFailure, edge_server_config};
-use meridian_model::listener::{EdgeTls, ServerCertificate, TlsVersion};
+use meridian_model::TlsTerms;
+use meridian_model::listener::{EdgeTls, ServerCertificate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -14,7 +15,7 @@ async fn met(
 ) -> (Result<(), HandshakeFailure>, Option<String>) {
     let server = edge_server_config(&EdgeTls {
         certificates: vec![Arc::new(server.clone())],
-        min_version: TlsVersion::V1_2,
+        terms: TlsTerms::default(),
         alpn: Vec::new(),
     });
     let client = tls_client_config(transport, None).unwrap();
