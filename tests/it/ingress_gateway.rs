@@ -1,9 +1,7 @@
 //! An ingress gateway on real Consul: what its entry says about hosts, headers, limits and
 //! certificates, as Consul's Envoy does it.
 
-use std::time::Duration;
-
-use http::Request;
+use http::{Request, StatusCode};
 use meridian_tests::client::grpc;
 use meridian_tests::client::{Connection, Protocol, Reply, empty, get, loopback};
 use meridian_tests::consul::{Consul, Service};
@@ -17,6 +15,7 @@ use rustls::ProtocolVersion;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 const HTTP: u16 = 9999;
 const OTHER: u16 = 9998;
@@ -93,7 +92,7 @@ fn hosts_lead_to_services_and_their_headers_are_changed() {
 #[test]
 fn a_services_own_limits_win_over_the_defaults() {
     isolated("ingress limits", async |world| {
-        let (consul, _mesh) = mesh(world).await;
+        let (consul, (origins, _tcp, _sidecars)) = mesh(world).await;
         consul
             .config_entry(json!({
                 "Kind": "ingress-gateway", "Name": "edge",
@@ -107,8 +106,8 @@ fn a_services_own_limits_win_over_the_defaults() {
         let _gateway = EntryGateway::start(world, Kind::Ingress, "edge", &[HTTP]).await;
         answers(HTTP, "one.ingress.test", "one").await;
         answers(HTTP, "two.ingress.test", "two").await;
-        assert_eq!(passed_of_five("one.ingress.test").await, 2);
-        assert_eq!(passed_of_five("two.ingress.test").await, 5);
+        assert_eq!(passed_of_five("one.ingress.test", &origins[0]).await, 2);
+        assert_eq!(passed_of_five("two.ingress.test", &origins[1]).await, 5);
     });
 }
 
@@ -194,8 +193,11 @@ fn without_grpc_its_certificate_has_no_names_and_that_is_said() {
     });
 }
 
+/// What runs as long as it is held.
+type Mesh = (Vec<Origin>, TcpOrigin, Vec<Sidecar>);
+
 /// Two HTTP services, one of bytes and one of gRPC, with sidecars.
-async fn mesh(world: &World) -> (Consul, (Vec<Origin>, TcpOrigin, Vec<Sidecar>)) {
+async fn mesh(world: &World) -> (Consul, Mesh) {
     let consul = Consul::start(world).await;
     let mut origins = Vec::new();
     let mut sidecars = Vec::new();
@@ -288,22 +290,28 @@ async fn bytes_through_tcp() -> Vec<u8> {
     .await
 }
 
-/// How many of five requests at once are let through.
-async fn passed_of_five(host: &str) -> usize {
-    let asked = (0..5).map(|_| {
-        let host = host.to_owned();
-        tokio::spawn(async move { ask(HTTP, &host, "/?delay=1500").await.status })
-    });
-    let asked: Vec<_> = asked.collect();
+/// How many of five requests are let through, four of which come while the first is answered.
+async fn passed_of_five(host: &str, origin: &Origin) -> usize {
+    let before = origin.requests();
+    let mut asked = vec![slow(host)];
+    wait::holds("the first has its connection", PATIENCE, async || {
+        origin.requests() > before
+    })
+    .await;
+    asked.extend((0..4).map(|_| slow(host)));
     let mut passed = 0;
     for one in asked {
-        let status = tokio::time::timeout(Duration::from_secs(30), one).await;
-        match status.expect("an answer").expect("no panic").as_u16() {
+        match one.await.expect("no panic").as_u16() {
             200 => passed += 1,
             other => assert_eq!(other, 503, "{host}"),
         }
     }
     passed
+}
+
+fn slow(host: &str) -> JoinHandle<StatusCode> {
+    let host = host.to_owned();
+    tokio::spawn(async move { ask(HTTP, &host, "/?delay=2000").await.status })
 }
 
 async fn named(port: u16, host: &str) {
