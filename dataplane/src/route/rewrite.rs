@@ -70,7 +70,10 @@ pub fn rewrite_path(
             (start, rest)
         }
     };
-    if joins_to_dot_segment(start, rest) {
+    // A prefix that ends with a slash leaves whole elements behind it.
+    let whole = matches!(matched, MatchedPath::Bytes(length)
+        if path.get(..length).is_some_and(|matched| matched.ends_with('/')));
+    if joins_to_dot_segment(start, rest, whole) {
         return Err(RewriteError::DotSegment);
     }
     let query_length = query.map_or(0, |query| query.len() + 1);
@@ -90,11 +93,12 @@ pub fn rewrite_path(
 }
 
 /// Whether the element across the joint is a dot segment. Elements that lie
-/// wholly on one side were written by the operator, or normalized.
-fn joins_to_dot_segment(start: &str, rest: &str) -> bool {
+/// wholly on one side were written by the operator, or by a client whose path is
+/// not normalized here; `whole` says that the first one of `rest` is such.
+fn joins_to_dot_segment(start: &str, rest: &str, whole: bool) -> bool {
     let left = start.rsplit('/').next().unwrap_or_default();
     let right = rest.split('/').next().unwrap_or_default();
-    if right.is_empty() {
+    if right.is_empty() || (left.is_empty() && whole) {
         return false;
     }
     let dots = |text: &str| text.bytes().all(|byte| byte == b'.');
@@ -175,6 +179,24 @@ mod tests {
         ] {
             let result = rewrite_path(&rewrite, MatchedPath::Bytes(2), path, None);
             assert_eq!(result.is_err(), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_dot_segment_that_was_there_is_none_of_the_rewrites_making() {
+        for (replacement, path, expected) in [
+            ("/", "/a/.", Ok("/.")),
+            ("/b/", "/a/../x", Ok("/b/../x")),
+            ("/b/.", "/a/.x", Ok("/b/..x")),
+            ("/b/.", "/a/.", Err(RewriteError::DotSegment)),
+        ] {
+            let rewrite = PathRewrite::Prefix(replacement.into());
+            let result = rewrite_path(&rewrite, MatchedPath::Bytes(3), path, None);
+            assert_eq!(
+                result.as_deref(),
+                expected.as_ref().map(|text| *text),
+                "{path}"
+            );
         }
     }
 }
