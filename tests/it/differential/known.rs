@@ -12,53 +12,55 @@ use super::observe::{Ask, Difference, Outcome, differences};
 struct Known {
     /// Words of the document that name it.
     document: &'static str,
-    /// Is it this one?
-    covers: fn(&Ask, &Difference) -> bool,
+    /// Is it this one? With what meshd made of the request.
+    covers: fn(&Ask, &Outcome, &Difference) -> bool,
 }
 
 const KNOWN: &[Known] = &[
     Known {
         document: "`x-envoy-upstream-service-time`",
-        covers: |_, difference| difference.what == "response x-envoy-upstream-service-time",
+        covers: |_, _, difference| difference.what == "response x-envoy-upstream-service-time",
     },
     Known {
         document: "`x-envoy-expected-rq-timeout-ms`",
-        covers: |_, difference| difference.what == "request x-envoy-expected-rq-timeout-ms",
+        covers: |_, _, difference| difference.what == "request x-envoy-expected-rq-timeout-ms",
     },
     Known {
         document: "`x-envoy-original-path`",
-        covers: |_, difference| difference.what == "request x-envoy-original-path",
+        covers: |_, _, difference| difference.what == "request x-envoy-original-path",
     },
     Known {
         document: "`connection: keep-alive`",
-        covers: |_, difference| difference.what == "response connection",
+        covers: |_, _, difference| difference.what == "response connection",
     },
     Known {
         document: "`x-request-id` of the request",
-        covers: |_, difference| difference.what == "response x-request-id",
+        covers: |_, _, difference| difference.what == "response x-request-id",
     },
     Known {
         document: "is not sent again for a class of answers",
-        covers: |ask, difference| {
+        covers: |ask, _, difference| {
             ask.method == "POST" && ["status", "tries"].contains(&difference.what.as_str())
         },
     },
     Known {
         document: "with a problem document",
-        covers: |ask, difference| match difference.what.as_str() {
-            "status" => malformed(&ask.target) && difference.meshd == "400",
-            "reached" => malformed(&ask.target) && difference.meshd == "false",
-            "words" => difference.meshd.contains(r#""error":"bad_request""#),
-            "response content-type" => difference.meshd == "application/problem+json",
-            "response content-length" => refusable(ask),
-            _ => false,
-        },
+        covers: |ask, meshd, _| refusable(ask) && is_refused(meshd),
+    },
+    Known {
+        document: "forms a dot segment",
+        covers: |ask, meshd, _| ask.target.contains('.') && is_refused(meshd),
     },
     Known {
         document: "`server: envoy`",
-        covers: |_, difference| difference.what == "response server",
+        covers: |_, _, difference| difference.what == "response server",
     },
 ];
+
+/// Did meshd refuse the request's form?
+fn is_refused(meshd: &Outcome) -> bool {
+    meshd.status == 400 && meshd.words.contains(r#""error":"bad_request""#)
+}
 
 /// Is there an escape in the path that stands for nothing, or for NUL?
 fn malformed(target: &str) -> bool {
@@ -103,7 +105,11 @@ impl Verdict {
     pub(crate) fn judge(&mut self, rule: &Value, ask: &Ask, [envoy, meshd]: &[Outcome; 2]) {
         self.cases += 1;
         let mut unknown = differences(envoy, meshd);
-        unknown.retain(|difference| !KNOWN.iter().any(|known| (known.covers)(ask, difference)));
+        unknown.retain(|difference| {
+            !KNOWN
+                .iter()
+                .any(|known| (known.covers)(ask, meshd, difference))
+        });
         for difference in &unknown {
             *self.kinds.entry(difference.what.clone()).or_default() += 1;
         }
