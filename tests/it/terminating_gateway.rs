@@ -19,8 +19,8 @@ use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::isolated;
 use serde_json::json;
 use stage::{
-    GRPC, HTTP, NAMED, SECOND, Stage, TCP, TLS_TCP, WRONG_AUTHORITY, WRONG_NAME, ends, exchange,
-    opened, seen,
+    GRPC, HTTP, NAMED, SECOND, Stage, TCP, TLS_TCP, UNKNOWN, WRONG_AUTHORITY, WRONG_NAME, ends,
+    exchange, opened, seen,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -71,16 +71,19 @@ fn a_server_that_is_not_the_right_one_is_refused_for_its_reason() {
     isolated("refusals", async |world| {
         let stage = Stage::start(world, Kind::Meshd, Kind::Meshd).await;
         let cases = [
-            (WRONG_NAME, "wrong_identity"),
-            (WRONG_AUTHORITY, "unknown_issuer"),
+            (WRONG_NAME, "wrong_identity", "wrong_identity"),
+            (WRONG_AUTHORITY, "unknown_issuer", "unknown_issuer"),
+            // The server is right, and wants to know who we are.
+            (UNKNOWN, "other", "refused"),
         ];
-        for (port, result) in cases {
+        for (port, result, reason) in cases {
             let before = stage.refusals(result).await;
             let reply = get(port, Protocol::Http1, "/").await.expect("an answer");
             assert_eq!(reply.status, 503, "{result}");
             wait::until(result, PATIENCE, async || {
                 let now = stage.refusals(result).await;
-                let logged = stage.gateway.process.log().contains(result);
+                let reason = format!("\"reason\":\"{reason}\"");
+                let logged = stage.gateway.process.log().contains(&reason);
                 (now > before && logged)
                     .then_some(())
                     .ok_or_else(|| format!("{before} became {now}, logged: {logged}"))

@@ -10,6 +10,7 @@ use super::respond::write_head;
 use super::retry::RetryPlan;
 use crate::downstream::Connection;
 use crate::tables::App;
+use crate::tls::HandshakeFailure;
 use crate::upstream::{ResponseEvent, Session};
 use bytes::Bytes;
 use h2::Reason;
@@ -17,6 +18,7 @@ use http::StatusCode;
 use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_error::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
+use std::io;
 
 /// How a try went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,6 +289,7 @@ fn upstream_failure(error: &Error) -> Failure {
     match error.etype() {
         ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => Failure::BadResponse,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+        _ if refuses_us(error) => Failure::PeerUnverified,
         _ => match error.root_cause().downcast_ref::<h2::Error>() {
             Some(cause) if cause.reason() == Some(Reason::REFUSED_STREAM) => Failure::StreamRefused,
             // GOAWAY without an error: streams above its mark were never looked at.
@@ -296,6 +299,13 @@ fn upstream_failure(error: &Error) -> Failure {
             _ => Failure::UpstreamReset,
         },
     }
+}
+
+/// Whether the upstream takes no certificate of ours. In TLS 1.3 it says so only when the
+/// handshake is over for us; it has looked at nothing that came behind.
+fn refuses_us(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| HandshakeFailure::classify(cause) == HandshakeFailure::Refused)
 }
 
 /// What an error of the client's connection means.

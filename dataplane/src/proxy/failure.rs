@@ -48,7 +48,7 @@ pub(crate) enum Failure {
     ConnectFailed,
     /// Connecting took too long.
     ConnectTimeout,
-    /// The peer could not prove who it is.
+    /// The peer could not prove who it is, or does not believe who we are.
     PeerUnverified,
     /// The upstream closed or reset before a response.
     UpstreamReset,

@@ -348,9 +348,27 @@ impl Journey<'_> {
                 if let Some(error) = try_error(failure) {
                     self.cluster.metrics.failed(error, elapsed);
                 }
+                if matches!(outcome, Outcome::Failed { sent: true, .. })
+                    && failure == Failure::PeerUnverified
+                {
+                    self.refused(picked, elapsed);
+                }
             }
             (None, Outcome::Complete | Outcome::Unwanted(_)) => {}
         }
+    }
+
+    /// Counts and logs a handshake that came to nothing only after it seemed to be over.
+    fn refused(&self, picked: &Picked, elapsed: Duration) {
+        let failure = HandshakeFailure::Refused;
+        self.cluster.metrics.handshake(failure.metric());
+        self.cluster.metrics.failed(TryError::Tls, elapsed);
+        tracing::warn!(
+            cluster = %self.cluster.model.name,
+            endpoint = %picked.member.endpoint().address,
+            reason = failure.as_str(),
+            "cannot connect"
+        );
     }
 
     fn upstream_version(&self) -> Version {

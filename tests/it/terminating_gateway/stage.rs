@@ -28,6 +28,7 @@ pub(super) const WRONG_AUTHORITY: u16 = 5007;
 const SUBSET: u16 = 5008;
 pub(super) const TLS_TCP: u16 = 5009;
 pub(super) const GRPC: u16 = 5010;
+pub(super) const UNKNOWN: u16 = 5011;
 
 /// Port of the origins behind a name.
 const ORIGIN: u16 = 8100;
@@ -89,6 +90,7 @@ impl Stage {
             ("wrong-authority", tls.address()),
             ("tls-tcp", tls_tcp.address()),
             ("grpc", plain.address()),
+            ("unknown", mtls.address()),
         ];
         register(&consul, &fronts, [first.address(), second.address()]).await;
         configure(&consul).await;
@@ -121,6 +123,7 @@ impl Stage {
             json!({"Name": "named"}),
             json!({"Name": "subset"}),
             json!({"Name": "grpc"}),
+            json!({"Name": "unknown", "CAFile": authority, "SNI": "out.test"}),
             json!({"Name": "tls-tcp", "CAFile": authority, "SNI": "out.test"}),
             json!({"Name": "tls", "CAFile": authority, "SNI": "out.test"}),
             json!({"Name": "mtls", "CAFile": authority, "SNI": "out.test",
@@ -254,7 +257,8 @@ async fn caller_of_all(world: &World, consul: &Consul, kind: Kind) -> Sidecar {
         .upstream("wrong-authority", WRONG_AUTHORITY)
         .upstream("subset", SUBSET)
         .upstream("tls-tcp", TLS_TCP)
-        .upstream("grpc", GRPC);
+        .upstream("grpc", GRPC)
+        .upstream("unknown", UNKNOWN);
     consul.register(&caller).await;
     Sidecar::start(world, kind, &caller).await
 }
