@@ -18,6 +18,9 @@
 //! | [`route`], [`normalize`], [`headers`] | what a request matches and becomes |
 //! | `tables` | all of it prepared from a snapshot |
 //! | [`balance`], [`resilience`] | which endpoint, how often, how long |
+//! | `external` | services that are asked about requests |
+//! | `call`, `grpc` | requests of our own |
+//! | `logs` | access logs for collectors |
 //! | `upstream` | connections to endpoints |
 //! | `access_log` | which log takes finished requests |
 //! | [`probe`] | one handshake, for an operator who asks |
@@ -39,6 +42,7 @@ mod stream;
 
 mod access_log;
 mod authorize;
+mod external;
 mod jwt;
 
 pub mod headers;
@@ -51,6 +55,9 @@ mod tables;
 pub mod balance;
 pub mod resilience;
 
+mod call;
+mod grpc;
+mod logs;
 mod upstream;
 
 pub mod probe;

@@ -5,15 +5,17 @@
 //!
 //! 1. [`admission`]: violations found in the bytes, protocol checks,
 //!    normalization, authorization, routing. Answers or says where to forward.
-//! 2. [`forward`]: tries; each picks an endpoint, connects or reuses, and
+//! 2. [`checking`]: external authorizations, the one thing that is waited for.
+//! 3. [`forward`]: tries; each picks an endpoint, connects or reuses, and
 //!    exchanges ([`exchange`]) request and response.
-//! 3. [`record`]: metrics, access log and spans, once, whatever happened.
+//! 4. [`record`]: metrics, access log and spans, once, whatever happened.
 //!
 //! [`respond`] is the only place that turns an error into a response.
 
 mod admission;
-mod authority;
+pub(crate) mod authority;
 mod blame;
+mod checking;
 mod connection;
 mod deadline;
 mod exchange;
@@ -27,5 +29,6 @@ mod respond;
 mod retry;
 
 pub(crate) use connection::{ConnectionApp, Shared};
+pub(crate) use forwarded::percent_encoded_pem;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use heads::append_element;

@@ -5,6 +5,7 @@
 
 use crate::authorize;
 use crate::downstream::{Connection, Wire};
+use crate::external::{Decision, Facts};
 use crate::listener::DrainWatch;
 use crate::proxy::Shared;
 use crate::relay::{End, Outcome, Reset, relay};
@@ -14,7 +15,7 @@ use crate::tls::HandshakeFailure;
 use crate::upstream::{DialError, UpstreamIo, dial};
 use meridian_model::{EndpointAddress, Verdict};
 use meridian_telemetry::access_log::{AccessRecord, Protocol};
-use meridian_telemetry::metrics::{Layer, RetryReason, TlsResult, TryError};
+use meridian_telemetry::metrics::{self, Layer, RetryReason, TlsResult, TryError};
 use meridian_telemetry::text::Text;
 use std::io;
 use std::sync::Arc;
@@ -50,6 +51,23 @@ pub(crate) async fn serve(
             story.end("denied");
             return close_in_good_order(stream).await;
         }
+    }
+    for check in &app.checks {
+        let facts = Facts {
+            connection,
+            own: app.own.as_ref(),
+            request: None,
+        };
+        if let Decision::Refuse(refusal) = check.ask(&facts).await {
+            app.metrics.verdict(Layer::External, metrics::Verdict::Deny);
+            story.end(match refusal.unanswered {
+                true => "external_unanswered",
+                false => "external_denied",
+            });
+            return close_in_good_order(stream).await;
+        }
+        app.metrics
+            .verdict(Layer::External, metrics::Verdict::Allow);
     }
     let Some(cluster) = draw(&app.clusters, |(_, weight)| *weight).and_then(|(c, _)| c.state())
     else {

@@ -2,7 +2,10 @@
 
 use crate::rate::RateLimit;
 use crate::sni::SniService;
-use crate::{Authorization, ClusterName, IdentityName, ListenerName, RouteTable, TlsTerms};
+use crate::{
+    Authorization, ClusterName, ExternalAuthorization, IdentityName, ListenerName, LogExport,
+    RouteTable, TlsTerms,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -172,6 +175,10 @@ pub struct HttpService {
 pub struct HttpFilters {
     /// Limits on their rate; each one must let a request pass.
     pub rates: Vec<RateLimit>,
+    /// Services that are asked in turn; each one must let a request pass.
+    pub checks: Vec<Arc<ExternalAuthorization>>,
+    /// Collectors that are told of each request.
+    pub logs: Vec<Arc<LogExport>>,
 }
 
 /// Settings of a TCP listener.
@@ -183,6 +190,8 @@ pub struct TcpService {
     pub authorization: Option<Arc<Authorization>>,
     /// Closes a connection on which no byte moved for this long.
     pub idle_timeout: Option<Duration>,
+    /// Services that are asked in turn about a connection; each one must let it pass.
+    pub checks: Vec<Arc<ExternalAuthorization>>,
 }
 
 /// What happens to `x-forwarded-client-cert` (Envoy's `forward_client_cert_details`).

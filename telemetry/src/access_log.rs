@@ -109,6 +109,17 @@ pub struct AccessLogMetrics {
     pub write_failed: IntCounter,
 }
 
+/// What is counted about records that are sent to collectors.
+#[derive(Debug, Clone)]
+pub struct LogExportMetrics {
+    /// Taken by a collector.
+    pub exported: IntCounter,
+    /// Dropped because a queue was full.
+    pub queue_full: IntCounter,
+    /// Dropped because a collector did not take them.
+    pub export_failed: IntCounter,
+}
+
 /// Takes records. Cheap to clone; all clones write to the same destination.
 #[derive(Debug, Clone)]
 pub struct AccessLog {

@@ -45,7 +45,7 @@ use std::time::Instant;
 
 use prometheus::{IntGauge, Registry, TextEncoder};
 
-use crate::access_log::AccessLogMetrics;
+use crate::access_log::{AccessLogMetrics, LogExportMetrics};
 use crate::trace::SpanSinkMetrics;
 use family::Families;
 use scope::Scope;
@@ -190,6 +190,19 @@ impl Metrics {
         AccessLogMetrics {
             dropped: self.0.families.access_log_dropped.clone(),
             write_failed: self.0.families.access_log_write_failed.clone(),
+        }
+    }
+
+    /// The counters of access logs that are sent to collectors.
+    pub fn log_export(&self) -> LogExportMetrics {
+        let dropped = |reason: &str| {
+            let family = &self.0.families.access_log_export_dropped;
+            family.with_label_values(&[reason])
+        };
+        LogExportMetrics {
+            exported: self.0.families.access_log_exported.clone(),
+            queue_full: dropped("queue_full"),
+            export_failed: dropped("export_failed"),
         }
     }
 

@@ -31,6 +31,9 @@ mod intentions;
 /// Tokens that intentions ask for, and the keys behind them.
 mod jwt;
 
+/// Consul's built-in Envoy extensions, without Envoy.
+mod extensions;
+
 /// How many requests an instance takes.
 mod rate_limits;
 

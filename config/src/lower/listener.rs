@@ -144,6 +144,7 @@ fn service(written: &Written, table: Table) -> Service {
                     .as_ref()
                     .map_or(TCP_IDLE, |idle| idle.0),
             ),
+            checks: Vec::new(),
         })),
         Table::Http(hosts) => Service::Http(Arc::new(HttpService {
             routes: Arc::new(RouteTable {

@@ -211,6 +211,7 @@ pub(crate) fn tcp(name: &str) -> Listener {
             clusters: Vec::new(),
             authorization: None,
             idle_timeout: None,
+            checks: Vec::new(),
         })),
         ..http(name)
     }

@@ -32,6 +32,7 @@ pub(super) struct Follower {
     /// What is wrong with the access log of the newest snapshot.
     log_complaints: Vec<Rejection>,
     drain: Drain,
+    workers: Arc<Workers>,
     listeners: Listeners<Handler>,
     clusters: Clusters,
     ready: BTreeMap<ListenerName, Ready>,
@@ -63,7 +64,13 @@ impl Follower {
         readiness: watch::Sender<Readiness>,
     ) -> Self {
         Self {
-            listeners: Listeners::new(handler, workers, metrics.clone(), drain.clone()),
+            listeners: Listeners::new(
+                handler,
+                Arc::clone(&workers),
+                metrics.clone(),
+                drain.clone(),
+            ),
+            workers,
             clusters: Clusters::new(metrics.clone()),
             metrics,
             access_log,
@@ -180,6 +187,7 @@ impl Follower {
             clusters: &mut self.clusters,
             identities: &snapshot.identities,
             metrics: &self.metrics,
+            workers: &self.workers,
             before: last.as_ref().map(|last| &last.app),
         };
         Some(Ready {

@@ -2,6 +2,7 @@
 //! hands each to [`ConnectionApp`].
 
 use super::admission::{self, Admission};
+use super::checking;
 use super::failure::Failure;
 use super::forward;
 use super::forwarded;
@@ -77,6 +78,7 @@ impl ConnectionApp {
             listener: &app.listener,
             address: self.connection.peer_address,
             identity: self.connection.peer().map(|peer| peer.spiffe.shared()),
+            logs: &app.logs,
         };
         let id = forwarded::request_id(offered);
         let mut record = Record::begin(&self.shared, head, &caller, id);
@@ -87,7 +89,12 @@ impl ConnectionApp {
                     connection: &self.connection,
                     app,
                 };
-                forward::forward(session, &scene, admitted, &mut record).await
+                match checking::check(session, &scene, admitted.upgrade, &mut record).await {
+                    Ok(checked) => {
+                        forward::forward(session, &scene, admitted, checked, &mut record).await
+                    }
+                    Err(fate) => fate,
+                }
             }
             Admission::Refuse(refusal) => {
                 let cause = Cause::Failure {

@@ -32,6 +32,10 @@ pub(crate) enum Failure {
     MethodRefused,
     /// Intentions say no.
     Denied,
+    /// An external authorization says no.
+    ExternalDenied,
+    /// An external authorization gives no answer.
+    ExternalUnanswered,
     /// There are more requests than the listener takes.
     RateLimited,
     /// No route matches.
@@ -76,7 +80,7 @@ impl Failure {
         let code = match self {
             Self::Violation(violation) => return violation.status(),
             Self::BadRequest(_) => 400,
-            Self::Denied | Self::Revoked => 403,
+            Self::Denied | Self::Revoked | Self::ExternalDenied | Self::ExternalUnanswered => 403,
             Self::NoRoute => 404,
             Self::MethodRefused | Self::MethodNotAllowed => 405,
             Self::SlowRequest => 408,
@@ -108,6 +112,8 @@ impl Failure {
             Self::BadExpectation => "bad_expectation",
             Self::MethodRefused => "method_refused",
             Self::Denied => "denied",
+            Self::ExternalDenied => "external_denied",
+            Self::ExternalUnanswered => "external_unanswered",
             Self::RateLimited => "rate_limited",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -138,7 +144,8 @@ impl Failure {
             Self::TooManyHeaders => "the request has too many headers",
             Self::BadExpectation => "this expectation cannot be met",
             Self::MethodRefused => "this method is not proxied",
-            Self::Denied | Self::Revoked => "access denied",
+            Self::Denied | Self::Revoked | Self::ExternalDenied => "access denied",
+            Self::ExternalUnanswered => "access could not be decided",
             Self::RateLimited => "too many requests",
             Self::NoRoute => "no route matches",
             Self::MethodNotAllowed => "this route does not take that method",
@@ -164,6 +171,7 @@ impl Failure {
     pub(crate) fn as_envoy(self) -> Option<(u16, &'static str)> {
         Some(match self {
             Self::Denied | Self::Revoked => (403, "RBAC: access denied"),
+            Self::ExternalDenied | Self::ExternalUnanswered => (403, ""),
             Self::RateLimited => (429, "local_rate_limited"),
             Self::NoRoute | Self::MethodNotAllowed => (404, ""),
             Self::NoHealthyUpstream => (503, "no healthy upstream"),
@@ -192,7 +200,7 @@ impl Failure {
             | Self::BadExpectation
             | Self::MethodRefused => 13,
             Self::Timeout | Self::IdleTimeout | Self::TryTimeout => 4,
-            Self::Denied | Self::Revoked => 7,
+            Self::Denied | Self::Revoked | Self::ExternalDenied | Self::ExternalUnanswered => 7,
             Self::NoRoute | Self::MethodNotAllowed | Self::Unroutable(_) => 12,
             Self::RateLimited
             | Self::Overflow

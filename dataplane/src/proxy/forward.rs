@@ -2,6 +2,7 @@
 
 use super::admission::Admitted;
 use super::blame::{blame, connect_failure, failure_of, retry_reason, try_error};
+use super::checking::Checked;
 use super::connection::{Fate, Permission, answer, certificate_element};
 use super::deadline::{Clock, Ring};
 use super::exchange::{Exchange, Outcome};
@@ -39,6 +40,7 @@ pub(crate) async fn forward(
     session: &mut ServerSession,
     scene: &Scene<'_>,
     admitted: Admitted,
+    checked: Checked,
     record: &mut Record,
 ) -> Fate {
     let action = &admitted.action;
@@ -56,6 +58,7 @@ pub(crate) async fn forward(
     let mut journey = Journey {
         scene,
         admitted: &admitted,
+        checked: &checked,
         chosen,
         cluster: &cluster,
         upgrade,
@@ -66,7 +69,10 @@ pub(crate) async fn forward(
             &cluster.breaker,
         ),
         hash: cluster.request_hash(session, scene.connection),
-        replay: Replay::new(body_comes),
+        replay: match &checked.body {
+            Some(read) => Replay::begun(read.bytes.clone(), read.ended),
+            None => Replay::new(body_comes),
+        },
         clock: Clock::new(
             timeouts.request.map(|limit| started + limit),
             timeouts.idle,
@@ -122,6 +128,7 @@ impl ClientFacts {
 struct Journey<'a> {
     scene: &'a Scene<'a>,
     admitted: &'a Admitted,
+    checked: &'a Checked,
     chosen: &'a WeightedHandle,
     cluster: &'a Arc<ClusterState>,
     upgrade: bool,
@@ -301,6 +308,7 @@ impl Journey<'_> {
                     &self.chosen.model.response_headers,
                     &self.admitted.action.model.response_headers,
                 ],
+                changes: &self.checked.response,
             },
             retry: self.retries.plan(),
             permission: &permission,

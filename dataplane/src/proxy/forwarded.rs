@@ -82,7 +82,7 @@ fn new_request_id() -> HeaderValue {
 }
 
 /// PEM, percent-encoded as Envoy does: everything that means something in XFCC or a header.
-fn percent_encoded_pem(der: &[u8]) -> String {
+pub(crate) fn percent_encoded_pem(der: &[u8]) -> String {
     let text = BASE64.encode(der);
     let mut out = String::with_capacity(text.len() + text.len() / 8 + 80);
     out.push_str("-----BEGIN%20CERTIFICATE-----%0A");

@@ -7,6 +7,7 @@ use super::forwarded::{CLIENT_CERTIFICATE, FORWARDED_FOR, FORWARDED_HOST, FORWAR
 use super::respond::REQUEST_ID;
 use crate::balance::GeneratedCookie;
 use crate::downstream::Connection;
+use crate::external::{Change, apply_to_response};
 use crate::headers::{self, MessageFacts, UpgradeHeaders};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -225,6 +226,8 @@ pub(crate) struct ResponseShape<'a> {
     pub(crate) cookies: &'a [GeneratedCookie],
     /// Changes that the route wants, in order.
     pub(crate) modifiers: [&'a HeaderModifier; 2],
+    /// Changes that external authorizations want.
+    pub(crate) changes: &'a [Change],
 }
 
 /// Makes the client's head from the upstream's; `client` is the head of its request.
@@ -265,7 +268,7 @@ pub(crate) fn response(
     for modifier in shape.modifiers {
         headers::modify_response(modifier, head, &facts)?;
     }
-    Ok(())
+    apply_to_response(shape.changes, head)
 }
 
 /// Whether a request asks for the only upgrade that is carried: WebSocket, by

@@ -3,6 +3,7 @@
 
 use super::connection::Shared;
 use super::failure::Failure;
+use crate::logs::LogSink;
 use crate::tables::RouteTelemetry;
 use http::{HeaderValue, Method, Version};
 use meridian_telemetry::access_log::{AccessRecord, Protocol};
@@ -22,6 +23,8 @@ pub(crate) struct Record {
     started: Instant,
     /// The log line to be; `None` where nobody wants one.
     line: Option<Box<AccessRecord>>,
+    /// Collectors that want it too.
+    logs: Arc<[Arc<LogSink>]>,
     trace: Option<Trace>,
     method: Method,
     version: Version,
@@ -49,6 +52,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) listener: &'a Arc<str>,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) identity: Option<Arc<str>>,
+    pub(crate) logs: &'a Arc<[Arc<LogSink>]>,
 }
 
 impl Record {
@@ -64,7 +68,8 @@ impl Record {
             .is_enabled()
             .then(|| trace::extract(&head.headers));
         let trace = incoming.and_then(|incoming| begin_trace(shared, head, caller, incoming));
-        let line = shared.access_log.is_on().then(|| {
+        let wanted = shared.access_log.is_on() || !caller.logs.is_empty();
+        let line = wanted.then(|| {
             let mut line = AccessRecord::new(
                 SystemTime::now(),
                 Arc::clone(caller.listener),
@@ -91,6 +96,7 @@ impl Record {
             in_flight: None,
             started: Instant::now(),
             line,
+            logs: Arc::clone(caller.logs),
             trace,
             method: head.method.clone(),
             version: head.version,
@@ -216,6 +222,9 @@ impl Record {
             line.outcome = failure.map(Failure::as_str);
             line.bytes_in = self.bytes_in;
             line.bytes_out = self.bytes_out;
+            for log in &*self.logs {
+                log.record((*line).clone());
+            }
             self.shared.access_log.record(*line);
         }
     }

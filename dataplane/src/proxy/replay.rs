@@ -26,6 +26,18 @@ impl Replay {
         }
     }
 
+    /// What was read before the first try. It is kept whatever its size, which its reader has
+    /// bounded.
+    pub(crate) fn begun(bytes: Bytes, ended: bool) -> Self {
+        Self {
+            size: bytes.len(),
+            pieces: Vec::from_iter(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            enabled: true,
+            truncated: false,
+            ended,
+        }
+    }
+
     /// Remembers a piece that was read from the client.
     pub(crate) fn push(&mut self, piece: &Bytes) {
         if !self.enabled || piece.is_empty() {

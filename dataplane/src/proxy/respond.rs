@@ -41,6 +41,12 @@ pub(crate) enum Cause<'a> {
         status: StatusCode,
         location: &'a str,
     },
+    /// The words of an external authorization.
+    External {
+        status: StatusCode,
+        headers: &'a [(HeaderName, HeaderValue)],
+        body: &'a Bytes,
+    },
 }
 
 /// What was written.
@@ -56,6 +62,11 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
     let head_only = session.req_header().method == http::Method::HEAD;
     let (mut head, body) = match &reply.cause {
         Cause::Redirect { status, location } => redirect(*status, location)?,
+        Cause::External {
+            status,
+            headers,
+            body,
+        } => external(*status, headers, body, grpc)?,
         Cause::Failure {
             failure,
             detail,
@@ -135,6 +146,47 @@ fn grpc_status(failure: Failure, detail: Option<&str>) -> Result<(ResponseHeader
     let message = percent_encode(detail.unwrap_or_else(|| failure.title()));
     head.insert_header("grpc-message", message)?;
     Ok((head, Bytes::new()))
+}
+
+/// Passes on what an external authorization wants its client to read. gRPC reads the status of
+/// its own that comes nearest, and the body as its message, as from Envoy.
+fn external(
+    status: StatusCode,
+    headers: &[(HeaderName, HeaderValue)],
+    body: &Bytes,
+    grpc: bool,
+) -> Result<(ResponseHeader, Bytes)> {
+    let sent = if grpc { StatusCode::OK } else { status };
+    let mut head = ResponseHeader::build(sent, Some(headers.len() + 4))?;
+    for (name, value) in headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    if grpc {
+        head.insert_header(CONTENT_TYPE, "application/grpc")?;
+        head.insert_header("grpc-status", grpc_of_http(status).to_string())?;
+        if !body.is_empty() {
+            let message = percent_encode(&String::from_utf8_lossy(body));
+            head.insert_header("grpc-message", message)?;
+        }
+        return Ok((head, Bytes::new()));
+    }
+    if !body.is_empty() && !head.headers.contains_key(CONTENT_TYPE) {
+        head.insert_header(CONTENT_TYPE, "text/plain")?;
+    }
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    Ok((head, body.clone()))
+}
+
+/// gRPC's own mapping of HTTP statuses (doc/http-grpc-status-mapping.md).
+fn grpc_of_http(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
 }
 
 /// Clients of Consul's proxies know Envoy's words.

@@ -1,16 +1,19 @@
 //! A listener's prepared routes and rules.
 
 use super::clusters::{ClusterHandle, Clusters};
+use crate::external::Check;
 use crate::jwt::Providers;
+use crate::logs::LogSink;
 use crate::resilience::{Limiter, Rate};
 use crate::route::Router;
 use crate::sni::SniMap;
+use crate::workers::Workers;
 use meridian_model::listener::{HttpService, TcpService};
 use meridian_model::route::{Destination, WeightedCluster};
 use meridian_model::sni::{SniAction, SniService, TerminatedService};
 use meridian_model::{
-    ClusterName, Direction, Identity, IdentityName, Listener, RateLimit, RouteAction, RouteName,
-    Security, Service, SpiffeId,
+    ClusterName, Direction, ExternalAuthorization, Identity, IdentityName, Listener, LogExport,
+    RateLimit, RouteAction, RouteName, Security, Service, SpiffeId,
 };
 use meridian_telemetry::metrics::{
     self, ListenerMetrics, Metrics, OverRate, RouteLabels, RouteMetrics,
@@ -73,6 +76,10 @@ pub(crate) struct HttpApp {
     pub(crate) jwt: Option<Providers>,
     /// Limits on the rate of requests.
     pub(crate) limiters: Vec<Arc<Limiter>>,
+    /// Services that are asked about requests.
+    pub(crate) checks: Vec<Check>,
+    /// Collectors that are told of requests.
+    pub(crate) logs: Arc<[Arc<LogSink>]>,
     /// Our own identity, where the listener presents one.
     pub(crate) own: Option<SpiffeId>,
     /// What requests without a route count as.
@@ -109,6 +116,10 @@ pub(crate) struct TcpApp {
     pub(crate) service: Arc<TcpService>,
     /// Clusters with their weights.
     pub(crate) clusters: Vec<(Arc<ClusterHandle>, u32)>,
+    /// Services that are asked about connections.
+    pub(crate) checks: Vec<Check>,
+    /// Our own identity, where the listener presents one.
+    pub(crate) own: Option<SpiffeId>,
     /// The listener's counters.
     pub(crate) metrics: Arc<ListenerMetrics>,
 }
@@ -159,6 +170,8 @@ pub(crate) struct AppBuilder<'a> {
     pub(crate) clusters: &'a mut Clusters,
     pub(crate) identities: &'a BTreeMap<IdentityName, Arc<Identity>>,
     pub(crate) metrics: &'a Metrics,
+    /// Who sends what is not for clients.
+    pub(crate) workers: &'a Workers,
     /// What the listener was served with so far.
     pub(crate) before: Option<&'a App>,
 }
@@ -169,15 +182,13 @@ const NONE: &str = "none";
 impl AppBuilder<'_> {
     /// Prepares what `listener` serves.
     pub(crate) fn build(&mut self, listener: &Listener) -> App {
+        let identity = match &listener.security {
+            Security::Mesh { identity, .. } => Some(identity),
+            Security::Plain | Security::Edge(_) => None,
+        };
         match &listener.service {
-            Service::Http(service) => {
-                let identity = match &listener.security {
-                    Security::Mesh { identity, .. } => Some(identity),
-                    Security::Plain | Security::Edge(_) => None,
-                };
-                App::Http(Arc::new(self.http(listener, service, identity)))
-            }
-            Service::Tcp(service) => App::Tcp(Arc::new(self.tcp(listener, service))),
+            Service::Http(service) => App::Http(Arc::new(self.http(listener, service, identity))),
+            Service::Tcp(service) => App::Tcp(Arc::new(self.tcp(listener, service, identity))),
             Service::BySni(service) => App::BySni(Arc::new(self.by_sni(listener, service))),
         }
     }
@@ -195,8 +206,9 @@ impl AppBuilder<'_> {
                         // The endpoint knows who calls; nobody here does.
                         authorization: None,
                         idle_timeout: *idle_timeout,
+                        checks: Vec::new(),
                     });
-                    App::Tcp(Arc::new(self.tcp(listener, &service)))
+                    App::Tcp(Arc::new(self.tcp(listener, &service, None)))
                 }
                 SniAction::Terminate {
                     identity, service, ..
@@ -205,7 +217,7 @@ impl AppBuilder<'_> {
                         App::Http(Arc::new(self.http(listener, service, Some(identity))))
                     }
                     TerminatedService::Tcp(service) => {
-                        App::Tcp(Arc::new(self.tcp(listener, service)))
+                        App::Tcp(Arc::new(self.tcp(listener, service, Some(identity))))
                     }
                 },
             };
@@ -230,12 +242,44 @@ impl AppBuilder<'_> {
             router,
             jwt: rules.and_then(|rules| Providers::prepare(&rules.providers)),
             limiters: self.limiters(&service.filters.rates),
-            own: identity
-                .and_then(|name| self.identities.get(name))
-                .map(|identity| identity.spiffe.clone()),
+            checks: self.checks(&service.filters.checks),
+            logs: self.logs(&service.filters.logs),
+            own: self.own(identity),
             unrouted: self.telemetry(listener, NONE.into(), None),
             metrics: self.metrics.listener(listener.name.as_str()),
         }
+    }
+
+    fn own(&self, identity: Option<&IdentityName>) -> Option<SpiffeId> {
+        let identity = self.identities.get(identity?)?;
+        Some(identity.spiffe.clone())
+    }
+
+    fn checks(&mut self, models: &[Arc<ExternalAuthorization>]) -> Vec<Check> {
+        let clusters = &mut self.clusters;
+        let prepare = |model: &Arc<ExternalAuthorization>| {
+            Check::prepare(model, clusters.handle(&model.cluster))
+        };
+        models.iter().map(prepare).collect()
+    }
+
+    /// A collector that stays as it was keeps its queue.
+    fn logs(&mut self, models: &[Arc<LogExport>]) -> Arc<[Arc<LogSink>]> {
+        let before = match self.before {
+            Some(App::Http(before)) => Arc::clone(&before.logs),
+            _ => Arc::new([]),
+        };
+        let sink = |model: &Arc<LogExport>| {
+            let same = before.iter().find(|sink| sink.model() == model);
+            same.map_or_else(
+                || {
+                    let cluster = self.clusters.handle(&model.cluster);
+                    Arc::new(LogSink::start(model, cluster, self.workers, self.metrics))
+                },
+                Arc::clone,
+            )
+        };
+        models.iter().map(sink).collect()
     }
 
     /// A limit that stays as it was keeps what was taken of it.
@@ -254,7 +298,12 @@ impl AppBuilder<'_> {
         rates.iter().map(limiter).collect()
     }
 
-    fn tcp(&mut self, listener: &Listener, service: &Arc<TcpService>) -> TcpApp {
+    fn tcp(
+        &mut self,
+        listener: &Listener,
+        service: &Arc<TcpService>,
+        identity: Option<&IdentityName>,
+    ) -> TcpApp {
         let clusters = service
             .clusters
             .iter()
@@ -264,6 +313,8 @@ impl AppBuilder<'_> {
             listener: listener.name.shared(),
             service: Arc::clone(service),
             clusters,
+            checks: self.checks(&service.checks),
+            own: self.own(identity),
             metrics: self.metrics.listener(listener.name.as_str()),
         }
     }

@@ -173,6 +173,7 @@ pub(crate) fn inbound_tcp(name: &str, identity: &str, rules: Authorization) -> L
         clusters: vec![("local".into(), 1)],
         authorization: Some(Arc::new(rules)),
         idle_timeout: None,
+        checks: Vec::new(),
     };
     let service = Service::Tcp(Arc::new(service));
     listener(name, Direction::Inbound, mesh_security(identity), service)
@@ -184,6 +185,7 @@ pub(crate) fn tcp(name: &str, cluster: &str) -> Listener {
         clusters: vec![(cluster.into(), 1)],
         authorization: None,
         idle_timeout: None,
+        checks: Vec::new(),
     };
     let service = Service::Tcp(Arc::new(service));
     listener(name, Direction::Outbound, Security::Plain, service)

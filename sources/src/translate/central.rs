@@ -44,7 +44,14 @@ pub(crate) fn extensions(
     if !proxy.envoy_extensions.is_empty() {
         written.clone_from(&proxy.envoy_extensions);
     }
-    let mut all = extension::extensions(&resource, &written).map_err(Obstacle::Refused)?;
+    // Consul passes over what is meant for another kind of proxy.
+    written.retain(
+        |extension| match extension["Arguments"]["ProxyType"].as_str() {
+            Some(kind) => matches!(kind, "" | "connect-proxy"),
+            None => true,
+        },
+    );
+    let mut all = extension::extensions(&resource, &written, proxy).map_err(Obstacle::Refused)?;
     let limits = service.rate_limits.instance_level.as_ref();
     // Whoever registers the instance knows it best.
     let limit = match extension::from_meta(&registration.meta) {
@@ -65,8 +72,8 @@ pub(crate) fn unserved(service: &str, knowledge: &Knowledge) -> Result<Vec<Rejec
     let mut written = [everyone.envoy_extensions, own.envoy_extensions].concat();
     written.retain(is_for_terminating_gateways);
     let resource = format!("service {service}");
-    let all = extension::extensions(&resource, &written).map_err(Obstacle::Refused)?;
-    Ok(all.rejected)
+    let all = extension::extensions(&resource, &written, &Proxy::default());
+    Ok(all.map_err(Obstacle::Refused)?.rejected)
 }
 
 /// Extensions say which kind of proxy they are for, and mean sidecars where they don't; but one
@@ -141,6 +148,16 @@ mod tests {
         let all = read(&knowledge, json!({})).unwrap();
         assert_eq!(capacities(&all.inbound.rates), [1, 2, 3]);
         assert_eq!(all.rejected, []);
+    }
+
+    #[test]
+    fn what_is_meant_for_another_kind_of_proxy_is_passed_over() {
+        let lua = |kind| json!({"Name": "builtin/lua", "Required": true, "Arguments": {"ProxyType": kind}});
+        let entry = |kind| json!({ "EnvoyExtensions": [lua(kind)] });
+        let other = known(entry("terminating-gateway"), Value::Null);
+        assert_eq!(read(&other, json!({})), Ok(Extensions::default()));
+        let ours = known(entry("connect-proxy"), Value::Null);
+        assert!(matches!(read(&ours, json!({})), Err(Obstacle::Refused(_))));
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(crate) fn tcp(clusters: Vec<(ClusterName, u32)>) -> Service {
         clusters,
         authorization: None,
         idle_timeout: Some(TCP_IDLE),
+        checks: Vec::new(),
     }))
 }
 

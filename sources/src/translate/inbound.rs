@@ -9,15 +9,17 @@ use super::opaque::Opaque;
 use crate::publish::Contents;
 use consul::agent::{AgentCheck, AgentService, Proxy};
 use meridian_model::cluster::Target;
+use meridian_model::external::CheckProtocol;
 use meridian_model::listener::{
-    Alpn, ClientCertificateHeader, ClientTrust, ConnectionLimits, HttpService, TcpService,
+    Alpn, ClientCertificateHeader, ClientTrust, ConnectionLimits, HttpFilters, HttpService,
+    TcpService,
 };
 use meridian_model::policy::RouteTimeouts;
 use meridian_model::route::{Precedence, VirtualHost};
 use meridian_model::{
-    Authorization, Bind, Cluster, ClusterName, Direction, Endpoint, EndpointAddress, Health,
-    IdentityName, Listener, ListenerName, Route, RouteAction, RouteMatch, RouteName, RouteTable,
-    Security, Service, Transport, UpstreamProtocol,
+    Authorization, Bind, Cluster, ClusterName, Direction, Endpoint, EndpointAddress,
+    ExternalAuthorization, Health, IdentityName, Listener, ListenerName, Rejection, Route,
+    RouteAction, RouteMatch, RouteName, RouteTable, Security, Service, Transport, UpstreamProtocol,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -123,11 +125,16 @@ pub(crate) fn inbound(
     let timeouts = timeouts(&mut config);
     let scrape = scrape(&mut config);
     let authorization = Some(Arc::new(authorization));
+    let misplaced = match protocol {
+        Protocol::Tcp => misplaced(&resource, &extensions.inbound),
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => Vec::new(),
+    };
     let service = match protocol {
         Protocol::Tcp => Service::Tcp(Arc::new(TcpService {
             clusters: vec![(cluster.name.clone(), 1)],
             authorization,
             idle_timeout: Some(TCP_IDLE),
+            checks: extensions.inbound.checks,
         })),
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => Service::Http(Arc::new(HttpService {
             routes: Arc::new(everything_to(&cluster.name, timeouts)),
@@ -157,6 +164,7 @@ pub(crate) fn inbound(
     contents.rejected.extend(config.rejected);
     contents.rejected.extend(unserved);
     contents.rejected.extend(extensions.rejected);
+    contents.rejected.extend(misplaced);
     contents.listener(Listener {
         name: ListenerName::from(LISTENER),
         bind: Bind::Tcp(address),
@@ -172,7 +180,37 @@ pub(crate) fn inbound(
         callers: Default::default(),
     });
     contents.cluster(cluster);
+    for cluster in extensions.clusters {
+        contents.cluster(cluster);
+    }
     Ok(contents)
+}
+
+/// Names what is about requests, where all is bytes.
+fn misplaced(resource: &str, filters: &HttpFilters) -> Vec<Rejection> {
+    let by_http =
+        |check: &Arc<ExternalAuthorization>| matches!(check.protocol, CheckProtocol::Http(_));
+    let named = [
+        (
+            !filters.rates.is_empty(),
+            "a rate limit is about requests, and the service speaks TCP",
+        ),
+        (
+            !filters.logs.is_empty(),
+            "a collector is told of requests, and the service speaks TCP",
+        ),
+        (
+            filters.checks.iter().any(by_http),
+            "a service cannot be asked by HTTP about a connection: no answer",
+        ),
+    ];
+    let named = named.into_iter().filter(|(holds, _)| *holds);
+    named
+        .map(|(_, reason)| Rejection {
+            resource: resource.to_owned(),
+            reason: reason.to_owned(),
+        })
+        .collect()
 }
 
 /// `bind_address` and `bind_port` win over the registered address and port; no address is all.

@@ -13,7 +13,7 @@ use consul::health::ServiceEntry;
 use meridian_model::cluster::{DEFAULT_CONNECT_TIMEOUT, MeshTransport, Target, Transport};
 use meridian_model::identity::ServiceId;
 use meridian_model::listener::{
-    ClientCertificateHeader, ClientTrust, HttpService, PathNormalization, TcpService,
+    ClientCertificateHeader, ClientTrust, HttpFilters, HttpService, PathNormalization, TcpService,
 };
 use meridian_model::policy::RouteTimeouts;
 use meridian_model::{Cluster, ClusterName, Rejection, Service, SpiffeId, UpstreamProtocol};
@@ -90,12 +90,13 @@ impl Prepared {
     }
 
     /// What the listener does: everything goes to the one cluster.
-    pub(crate) fn service(&self, cluster: &ClusterName) -> Service {
+    pub(crate) fn service(&self, cluster: &ClusterName, filters: &HttpFilters) -> Service {
         match self.protocol {
             UpstreamProtocol::Tcp => Service::Tcp(Arc::new(TcpService {
                 clusters: vec![(cluster.clone(), 1)],
                 authorization: None,
                 idle_timeout: Some(TCP_IDLE),
+                checks: filters.checks.clone(),
             })),
             UpstreamProtocol::Http1 | UpstreamProtocol::Http2 => {
                 Service::Http(Arc::new(HttpService {
@@ -104,7 +105,7 @@ impl Prepared {
                     client_certificate: ClientCertificateHeader::Sanitize,
                     trust: ClientTrust::Mesh,
                     normalization: PathNormalization::NONE,
-                    filters: Default::default(),
+                    filters: filters.clone(),
                 }))
             }
         }
@@ -158,6 +159,7 @@ mod tests {
             trust_domain: &domain,
             datacenter: "dc1",
             terms: &terms,
+            filters: &HttpFilters::default(),
         };
         let (cluster, rejected) = prepared.cluster("q".into(), found, &caller);
         assert_eq!(rejected, []);
@@ -195,7 +197,8 @@ mod tests {
     #[test]
     fn the_upstreams_own_protocol_counts() {
         let name = ClusterName::from("q");
-        let service = |protocol| prepared(json!({}), protocol).service(&name);
+        let service =
+            |protocol| prepared(json!({}), protocol).service(&name, &HttpFilters::default());
         assert!(matches!(service(None), Service::Tcp(_)));
         assert!(matches!(service(Some("http")), Service::Http(_)));
         assert!(matches!(service(Some("grpc")), Service::Http(_)));

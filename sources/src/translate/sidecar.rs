@@ -2,6 +2,7 @@
 
 use super::central::{self, Obstacle};
 use super::expose;
+use super::extension;
 use super::identity;
 use super::inbound::{self, Around, inbound};
 use super::intention::authorization;
@@ -101,27 +102,35 @@ impl Sidecar {
         let (rules, rejected) = authorization(intentions, trust_domain, default, &providers);
         contents.rejected.extend(rejected);
         let none = BTreeMap::new();
+        let (found, rejected) = upstreams(proxy);
         let extensions = match central::extensions(registration, proxy, knowledge) {
-            Ok(extensions) => Ok(extensions),
-            Err(Obstacle::Refused(reason)) => Err(reason),
+            Ok(extensions) => extensions,
             Err(Obstacle::Waiting) => return None,
+            Err(Obstacle::Refused(reason)) => {
+                // Nothing changes that an extension might have had a say in.
+                contents.reject(format!("proxy {}", registration.id), reason);
+                keep_inbound(&mut contents, previous);
+                for upstream in found {
+                    keep_upstream(&mut contents, previous, &upstream.label);
+                }
+                return Some(contents);
+            }
         };
-        let inbound = extensions.and_then(|extensions| {
-            let around = Around {
-                mesh: &mesh,
-                extensions,
-                agent: knowledge
-                    .agent()
-                    .and_then(|agent| agent.member.addr.parse().ok()),
-                checks: match knowledge.checks(&proxy.destination_service_id) {
-                    Known::Value(checks) => checks,
-                    // Nothing of them is exposed yet.
-                    Known::Waiting | Known::Failed(_) => &none,
-                },
-            };
-            inbound(registration, proxy, &identity.name, rules, around)
-        });
-        match inbound {
+        contents.rejected.extend(rejected);
+        let outbound = extensions.outbound.clone();
+        let around = Around {
+            mesh: &mesh,
+            extensions,
+            agent: knowledge
+                .agent()
+                .and_then(|agent| agent.member.addr.parse().ok()),
+            checks: match knowledge.checks(&proxy.destination_service_id) {
+                Known::Value(checks) => checks,
+                // Nothing of them is exposed yet.
+                Known::Waiting | Known::Failed(_) => &none,
+            },
+        };
+        match inbound(registration, proxy, &identity.name, rules, around) {
             Ok(inbound) => contents.absorb(inbound),
             Err(reason) => {
                 contents.reject(format!("proxy {}", registration.id), reason);
@@ -133,9 +142,8 @@ impl Sidecar {
             trust_domain,
             datacenter: &registration.datacenter,
             terms: &mesh.outgoing,
+            filters: &outbound,
         };
-        let (found, rejected) = upstreams(proxy);
-        contents.rejected.extend(rejected);
         for upstream in found {
             match self.upstream(&upstream, knowledge, &caller) {
                 Progress::Ready(ready) => contents.absorb(ready),
@@ -245,6 +253,15 @@ fn keep_inbound(contents: &mut Contents, previous: &Snapshot) {
     }
     if let Some((name, cluster)) = previous.clusters.get_key_value(inbound::CLUSTER) {
         contents.clusters.insert(name.clone(), Arc::clone(cluster));
+    }
+    for (name, cluster) in &previous.clusters {
+        let of_extension = [extension::CLUSTER, extension::LOG_CLUSTER];
+        if of_extension
+            .iter()
+            .any(|own| name.as_str().starts_with(own))
+        {
+            contents.clusters.insert(name.clone(), Arc::clone(cluster));
+        }
     }
     for (name, listener) in &previous.listeners {
         if name.as_str().starts_with(expose::PREFIX) {

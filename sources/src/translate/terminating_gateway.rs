@@ -280,6 +280,7 @@ impl Protocol {
                 clusters: vec![(reached.cluster.clone(), 1)],
                 authorization,
                 idle_timeout: Some(TCP_IDLE),
+                checks: Vec::new(),
             }));
         }
         TerminatedService::Http(Arc::new(HttpService {

@@ -12,7 +12,7 @@ use consul::agent::{MeshGateway, Proxy, Upstream as Written, UpstreamKind};
 use consul::chain::CompiledChain;
 use consul::health::ServiceEntry;
 use meridian_model::listener::{
-    ClientCertificateHeader, ClientTrust, HttpService, PathNormalization, TcpService,
+    ClientCertificateHeader, ClientTrust, HttpFilters, HttpService, PathNormalization, TcpService,
 };
 use meridian_model::policy::{CircuitLimits, OutlierPolicy};
 use meridian_model::{
@@ -52,6 +52,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) datacenter: &'a str,
     /// TLS that is offered to targets.
     pub(crate) terms: &'a TlsTerms,
+    /// What is asked of everything that it sends.
+    pub(crate) filters: &'a HttpFilters,
 }
 
 /// The upstreams that are to be opened, and those that cannot be.
@@ -110,7 +112,7 @@ impl Upstream {
             ..Contents::default()
         };
         contents.cluster(cluster);
-        contents.listener(self.listener(prepared.service(&name)));
+        contents.listener(self.listener(prepared.service(&name, caller.filters)));
         contents
     }
 
@@ -136,6 +138,7 @@ impl Upstream {
                 clusters,
                 authorization: None,
                 idle_timeout: Some(TCP_IDLE),
+                checks: caller.filters.checks.clone(),
             })),
             Traffic::Http(routes) => Service::Http(Arc::new(HttpService {
                 routes: Arc::new(routes),
@@ -144,7 +147,7 @@ impl Upstream {
                 client_certificate: ClientCertificateHeader::Sanitize,
                 trust: ClientTrust::Mesh,
                 normalization: PathNormalization::NONE,
-                filters: Default::default(),
+                filters: caller.filters.clone(),
             })),
         };
         let mut contents = Contents {

@@ -222,7 +222,7 @@ fn seconds(duration: Duration) -> f64 {
 }
 
 /// RFC 3339 in UTC, with microseconds.
-fn timestamp(time: SystemTime) -> String {
+pub(super) fn timestamp(time: SystemTime) -> String {
     let utc = OffsetDateTime::from(time);
     let mut text = String::with_capacity(27);
     // Writing into a string can't fail.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{Method, Version};
 
+use super::format::timestamp;
 use crate::text::Text;
 use crate::trace::TraceContext;
 
@@ -95,6 +96,11 @@ pub struct AccessRecord {
 }
 
 impl AccessRecord {
+    /// Its time by RFC 3339, in UTC, with microseconds.
+    pub fn rfc3339(&self) -> String {
+        timestamp(self.time)
+    }
+
     /// A record with the fields that every one has; the rest is empty.
     pub fn new(time: SystemTime, listener: Arc<str>, protocol: Protocol) -> Self {
         Self {

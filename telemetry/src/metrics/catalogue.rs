@@ -122,7 +122,7 @@ catalogue! {
         "TLS handshakes as server of a listener or as client of a cluster, the other label being empty.";
     AUTHORIZATION: Counter "meridian_authorization_verdicts_total"
         ["listener", "layer", "verdict"]
-        "Decisions about access, by connection (l4) and by request (l7).";
+        "Decisions about access, by connection (l4), by request (l7), and by services that are asked (external).";
     CERTIFICATE_EXPIRY: Gauge "meridian_certificate_expiry_timestamp_seconds"
         ["identity"]
         "When the certificate that is presented expires, in Unix time.";
@@ -155,6 +155,12 @@ catalogue! {
     ACCESS_LOG_WRITE_FAILED: Counter "meridian_access_log_write_failed_total"
         []
         "Access records that their destination did not take.";
+    ACCESS_LOG_EXPORTED: Counter "meridian_access_log_exported_total"
+        []
+        "Access records that collectors took.";
+    ACCESS_LOG_EXPORT_DROPPED: Counter "meridian_access_log_export_dropped_total"
+        ["reason"]
+        "Access records for collectors that found the queue full or that the collector did not take.";
     SPANS_EXPORTED: Counter "meridian_trace_spans_exported_total"
         []
         "Spans that the collector took.";

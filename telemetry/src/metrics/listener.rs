@@ -24,6 +24,7 @@ pub struct ListenerMetrics {
     handshakes: WordCounters<TlsResult>,
     connection_verdicts: WordCounters<Verdict>,
     request_verdicts: WordCounters<Verdict>,
+    external_verdicts: WordCounters<Verdict>,
     families: ListenerFamilies,
 }
 
@@ -54,6 +55,7 @@ impl ListenerMetrics {
             handshakes: WordCounters::new(&families.tls_handshakes, &handshake_labels),
             connection_verdicts: verdicts(Layer::L4),
             request_verdicts: verdicts(Layer::L7),
+            external_verdicts: verdicts(Layer::External),
             families: ListenerFamilies {
                 open: families.downstream_open.clone(),
                 counters: [
@@ -107,6 +109,7 @@ impl ListenerMetrics {
         match layer {
             Layer::L4 => self.connection_verdicts.inc(verdict),
             Layer::L7 => self.request_verdicts.inc(verdict),
+            Layer::External => self.external_verdicts.inc(verdict),
         }
     }
 }
@@ -119,6 +122,7 @@ impl Handle for ListenerMetrics {
         self.handshakes.forget();
         self.connection_verdicts.forget();
         self.request_verdicts.forget();
+        self.external_verdicts.forget();
         // Each fails only for a series that is not there, which is what is wanted.
         let _ = self.families.open.remove_label_values(&alone);
         for family in &self.families.counters {

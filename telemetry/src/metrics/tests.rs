@@ -44,6 +44,7 @@ fn exercise(metrics: &Metrics) -> Vec<Open> {
     metrics.watch("consul", "leaf").failed();
     metrics.snapshot().published(42, 1, now);
     metrics.access_log().dropped.inc();
+    metrics.log_export().queue_full.inc();
     metrics.spans().queue_full.inc();
     vec![
         route.begin(),

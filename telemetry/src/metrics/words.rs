@@ -84,6 +84,8 @@ words! {
         L4 => "l4",
         /// A request's.
         L7 => "l7",
+        /// A service's that is asked about both.
+        External => "external",
     }
 }
 

@@ -64,7 +64,26 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A table that must not be asked for twice. Give it back to [`Arguments::done`].
+    /// Yes or no.
+    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, String> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(self.wrong(name, other, "true or false")),
+        }
+    }
+
+    /// An inner table. Give it back to [`Arguments::done`].
+    pub(super) fn table(&mut self, name: &str) -> Result<Option<Self>, String> {
+        let path = format!("{}{name}.", self.path);
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Object(table)) => Ok(Some(Self::of(path, Some(table)))),
+            Some(other) => Err(self.wrong(name, other, "a table")),
+        }
+    }
+
+    /// Inner tables. Give each back to [`Arguments::done`].
     pub(super) fn list(&mut self, name: &str) -> Result<Vec<Self>, String> {
         let items = match self.value(name) {
             None => return Ok(Vec::new()),

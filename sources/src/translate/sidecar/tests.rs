@@ -247,3 +247,54 @@ fn the_default_policy_is_the_agents_unless_it_is_given() {
     };
     assert_eq!(verdict(given), Verdict::Deny);
 }
+
+fn extended(extension: Value) -> Fact {
+    Fact::Entry(Arc::new(Some(json!({"EnvoyExtensions": [extension]}))))
+}
+
+fn defaults_of_web() -> Topic {
+    use consul::entry::Entry;
+    let kind = consul::entry::ServiceDefaults::KIND;
+    Topic::Entry(kind, "web".to_owned())
+}
+
+#[test]
+fn a_required_extension_that_is_not_served_changes_no_listener() {
+    let mut world = World::new(one());
+    world.answer_all();
+    let before = published(world.contents(&Snapshot::default()).unwrap());
+    let lua = json!({"Name": "builtin/lua", "Required": true});
+    world.learn(defaults_of_web(), extended(lua));
+    world.register(two());
+    world.answer_all();
+    let after = world.contents(&before).unwrap();
+    assert!(after.rejected[0].reason.contains("builtin/lua"));
+    for (name, listener) in &before.listeners {
+        assert!(Arc::ptr_eq(listener, &after.listeners[name]), "{name}");
+    }
+    assert_eq!(after.listeners.len(), before.listeners.len());
+}
+
+#[test]
+fn outbound_extensions_reach_every_upstream_and_bring_their_clusters() {
+    let mut world = World::new(two());
+    world.answer_all();
+    let service = json!({"Target": {"URI": "127.0.0.1:9000"}});
+    let arguments = json!({"ListenerType": "outbound", "Config": {"GrpcService": service}});
+    let authz = json!({"Name": "builtin/ext-authz", "Arguments": arguments});
+    world.learn(defaults_of_web(), extended(authz));
+    let contents = world.contents(&Snapshot::default()).unwrap();
+    assert_eq!(contents.rejected, []);
+    let asked: Vec<_> = contents
+        .listeners
+        .values()
+        .map(|listener| match &listener.service {
+            meridian_model::Service::Tcp(service) => service.checks.len(),
+            other => panic!("not TCP: {other:?}"),
+        })
+        .collect();
+    // The public listener comes first by its name.
+    assert_eq!(asked, [0, 1, 1]);
+    let made = "local_ext_authz@127.0.0.1:9000";
+    assert!(contents.clusters.contains_key(made), "{contents:?}");
+}
