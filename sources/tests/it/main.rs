@@ -1,7 +1,9 @@
-//! The sources against a real Consul agent, found as `CONSUL_BIN` or on PATH.
+//! The sources against a real Consul agent, found as `CONSUL_BIN` or on PATH; what they cost it
+//! against a scripted one.
 
 mod agent;
 mod gateway;
+mod scale;
 mod sidecar;
 
 use meridian_model::Snapshot;
