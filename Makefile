@@ -36,7 +36,7 @@ demo: setup build ## the same on a real Consul agent, as separate processes (ARG
 	@$(TOOLS) && "$(TARGET_DIR)/debug/meridian" demo $(ARGS)
 
 .PHONY: test
-test: setup format lint unit integration doc-tests docs scenarios ## everything that must pass before a merge
+test: setup format lint unit integration doc-tests docs scenarios instructions smoke ## everything that must pass before a merge
 	$(call step,all checks passed)
 
 .PHONY: setup
@@ -103,6 +103,30 @@ bench: ## against Envoy, nginx and HAProxy (CASE=mesh-http for one, SMOKE=1 for 
 	@tests/tools/setup.sh --bench
 	@$(CARGO) build --profile $(BENCH_PROFILE) --workspace --bins
 	@$(TOOLS) && "$(TARGET_DIR)/$(BENCH_FOLDER)/bench" $(if $(SMOKE),--smoke) $(CASE)
+
+# Each case of `bench` and each micro-benchmark once, in a process of its own:
+# variables of this one don't mix.
+.PHONY: smoke
+smoke: ## does each benchmark still run?
+	@$(MAKE) bench micro SMOKE=1
+
+# What is measured is optimised as in a release; the libraries below it are taken
+# as the tests have built them, which spares minutes.
+OPTIMISED := $(foreach crate,model telemetry dataplane bench,\
+	--config 'profile.dev.package.meridian-$(crate).opt-level=3')
+
+.PHONY: instructions
+instructions: ## instructions of one proxied request, against bench/instructions.txt (NOTE='why' writes it)
+	$(call step,instruction count)
+	@tests/tools/setup.sh --bench
+	@$(CARGO) build --workspace --bin instructions $(OPTIMISED)
+	@"$(TARGET_DIR)/debug/instructions" $(if $(NOTE),--update "$(NOTE)") $(ARGS)
+
+.PHONY: micro
+micro: ## micro-benchmarks with criterion (MICRO='route match' for some, SMOKE=1: once each)
+	$(call step,micro-benchmarks)
+	@$(CARGO) bench --workspace --features meridian-dataplane/micro --bench micro \
+		$(if $(SMOKE),--profile dev) -- $(if $(SMOKE),--test) $(if $(MICRO),'$(MICRO)')
 
 # Not part of `test`: cargo-fuzz needs nightly Rust. The unit tests run what the
 # targets call, over the same seeds.

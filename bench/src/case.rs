@@ -1,24 +1,20 @@
 //! The cases, each with its stage, its load and the bars that it has to clear.
 
-mod moments;
+mod changes;
+mod loads;
+mod memory;
+mod relay;
+mod start;
 
 use std::fmt::{self, Display};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use meridian_tests::client::Protocol;
 use meridian_tests::world::{World, isolated};
 
-use crate::edge::{self, Contender};
-use crate::load::Load;
-use crate::mesh::{Mesh, Pair, Running, Setting};
-use crate::origin;
 use crate::report::{Bar, Table};
-use crate::turns::{Measure, Plan, Series, take};
-
-/// Connections of a closed loop: enough to keep one worker busy all the time.
-const CONNECTIONS: usize = 32;
+use crate::turns::{Measure, Plan, Sample, Series};
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,8 +27,14 @@ pub(crate) enum Case {
     MeshLatency,
     /// A pair of sidecars, HTTP/2.
     MeshHttp2,
+    /// A pair of sidecars, unary gRPC.
+    MeshGrpc,
     /// A pair of sidecars, bytes.
     MeshTcp,
+    /// Connections through a pair of sidecars that 50 intentions are about.
+    MeshL4,
+    /// Requests through a pair of sidecars that permissions decide on.
+    MeshL7,
     /// The gateway, HTTP/1.1.
     EdgeHttp,
     /// The gateway, HTTP/1.1 over TLS, connections kept.
@@ -41,14 +43,48 @@ pub(crate) enum Case {
     EdgeHttpsNew,
     /// The gateway, HTTP/2 over TLS.
     EdgeHttp2,
+    /// The gateway, unary gRPC.
+    EdgeGrpc,
+    /// The gateway, gRPC messages on streams that stay open.
+    EdgeGrpcStream,
+    /// The gateway, 1 MiB there and back.
+    EdgeLarge,
+    /// The gateway with 1,000 routes.
+    #[value(name = "edge-routes-1000")]
+    EdgeRoutes1000,
+    /// The gateway with 10,000 routes.
+    #[value(name = "edge-routes-10000")]
+    EdgeRoutes10000,
+    /// The gateway at twice the load that it can carry.
+    Overload,
     /// A sidecar without traffic.
     MemoryIdle,
+    /// A sidecar that knows one endpoint.
+    #[value(name = "memory-endpoints-1")]
+    MemoryEndpoints1,
+    /// A sidecar that knows 100 endpoints.
+    #[value(name = "memory-endpoints-100")]
+    MemoryEndpoints100,
     /// A sidecar that knows 1,000 endpoints.
-    MemoryEndpoints,
+    #[value(name = "memory-endpoints-1000")]
+    MemoryEndpoints1000,
+    /// A sidecar that knows 10,000 endpoints.
+    #[value(name = "memory-endpoints-10000")]
+    MemoryEndpoints10000,
+    /// A pair of sidecars that carries 200 busy connections.
+    MemoryLoaded,
+    /// The gateway with 10,000 idle connections.
+    MemoryConnections,
     /// From the start of a sidecar to its first reply.
     Start,
+    /// From a new instance in Consul to the first request that it answers.
+    ChangeInstance,
+    /// From an instance that turned critical to the first request that shows it.
+    ChangeCritical,
     /// From an intention in Consul to the first request that it refuses.
-    Change,
+    ChangeIntention,
+    /// From an instance's new weight to the first requests that it draws.
+    ChangeWeight,
 }
 
 impl Case {
@@ -57,9 +93,17 @@ impl Case {
         Self::value_variants().to_vec()
     }
 
+    /// How long it is measured: longer where bars are close or samples differ.
+    pub(crate) fn plan(self) -> Plan {
+        match self {
+            Self::MeshHttp | Self::MeshLatency | Self::EdgeHttp => Plan::FULL,
+            _ => Plan::SHORT,
+        }
+    }
+
     fn bars(self) -> Vec<Bar> {
         use Measure::{
-            Delay, MebibytesPerSecond, NinetyNinth, ProcessorPerThousand, RequestsPerSecond,
+            Delay, Kept, MebibytesPerSecond, NinetyNinth, ProcessorPerThousand, RequestsPerSecond,
             Resident,
         };
         match self {
@@ -69,7 +113,9 @@ impl Case {
             ],
             Self::MeshHttpSanitized => vec![Bar::at_least(RequestsPerSecond, "Envoy", 1.8)],
             Self::MeshLatency => vec![Bar::at_most(NinetyNinth, "Envoy", 0.5)],
-            Self::MeshHttp2 => vec![Bar::at_least(RequestsPerSecond, "Envoy", 3.5)],
+            Self::MeshHttp2 | Self::MeshGrpc => {
+                vec![Bar::at_least(RequestsPerSecond, "Envoy", 3.5)]
+            }
             Self::MeshTcp => vec![Bar::at_least(MebibytesPerSecond, "Envoy", 1.0)],
             Self::EdgeHttp => vec![
                 Bar::at_least(RequestsPerSecond, "Envoy", 2.0),
@@ -77,16 +123,20 @@ impl Case {
                 Bar::at_most(ProcessorPerThousand, "Envoy", 0.5),
                 Bar::at_most(ProcessorPerThousand, "nginx", 1.8),
             ],
-            Self::EdgeHttps => vec![],
             Self::EdgeHttpsNew => vec![
                 Bar::at_least(RequestsPerSecond, "Envoy", 1.0),
                 Bar::at_least(RequestsPerSecond, "nginx", 1.0),
             ],
             Self::EdgeHttp2 => vec![Bar::at_least(RequestsPerSecond, "Envoy", 1.3)],
+            Self::Overload => vec![Bar::own_at_least(Kept, 0.9)],
             Self::MemoryIdle => vec![Bar::at_most(Resident, "Envoy", 0.3)],
-            Self::MemoryEndpoints => vec![Bar::at_most(Resident, "Envoy", 0.25)],
+            Self::MemoryEndpoints1000 => vec![Bar::at_most(Resident, "Envoy", 0.25)],
             Self::Start => vec![Bar::at_most(Delay, "Envoy", 0.5)],
-            Self::Change => vec![Bar::at_most(Delay, "Envoy", 1.0)],
+            Self::ChangeInstance
+            | Self::ChangeCritical
+            | Self::ChangeIntention
+            | Self::ChangeWeight => vec![Bar::at_most(Delay, "Envoy", 1.0)],
+            _ => vec![],
         }
     }
 }
@@ -116,157 +166,50 @@ pub(crate) fn run(case: Case, plan: Plan) -> Table {
 }
 
 async fn measure(case: Case, plan: Plan, world: &World) -> Vec<Series> {
-    let closed = |scheme, path| Load::Closed {
-        scheme,
-        connections: CONNECTIONS,
-        path,
-    };
-    let streams = |scheme| Load::Streams {
-        connections: 4,
-        streams: 16,
-        scheme,
-    };
-    let sanitized = Setting {
-        sanitized: true,
-        ..Setting::HTTP
-    };
-    let http2 = Setting {
-        protocol: "http2",
-        origin: origin::HTTP2,
-        sanitized: false,
-    };
-    let tcp = Setting {
-        protocol: "tcp",
-        ..Setting::HTTP
-    };
+    use loads::{Edge, Mesh};
     match case {
-        Case::MeshHttp => mesh(world, plan, Setting::HTTP, &closed("http", "/")).await,
-        Case::MeshHttpSanitized => mesh(world, plan, sanitized, &closed("http", "/")).await,
-        Case::MeshLatency => latency(world, plan).await,
-        Case::MeshHttp2 => mesh(world, plan, http2, &streams("http")).await,
-        Case::MeshTcp => {
-            // Few connections with much on each: throughput, not accepting.
-            let large = Load::Closed {
-                scheme: "http",
-                connections: 4,
-                path: "/large",
-            };
-            mesh(world, plan, tcp, &large).await
-        }
-        Case::EdgeHttp => {
-            let load = closed("http", "/");
-            edge(
-                world,
-                plan,
-                |_| load.clone(),
-                |contender| contender.ports.plain,
-            )
-            .await
-        }
-        Case::EdgeHttps => {
-            let load = closed("https", "/");
-            edge(
-                world,
-                plan,
-                |_| load.clone(),
-                |contender| contender.ports.tls,
-            )
-            .await
-        }
-        Case::EdgeHttpsNew => {
-            let load = |certificate: &str| Load::Handshakes {
-                clients: 8,
-                trusted: certificate.to_owned(),
-            };
-            edge(world, plan, load, |contender| contender.ports.tls).await
-        }
-        Case::EdgeHttp2 => {
-            let load = streams("https");
-            edge(
-                world,
-                plan,
-                |_| load.clone(),
-                |contender| contender.ports.tls,
-            )
-            .await
-        }
-        Case::MemoryIdle => moments::idle_memory(world, plan).await,
-        Case::MemoryEndpoints => moments::memory_with_endpoints(world, plan).await,
-        Case::Start => moments::start(world, plan).await,
-        Case::Change => moments::change(world, plan).await,
+        Case::MeshHttp => loads::mesh(world, plan, Mesh::HTTP).await,
+        Case::MeshHttpSanitized => loads::mesh(world, plan, Mesh::SANITIZED).await,
+        Case::MeshLatency => loads::latency(world, plan).await,
+        Case::MeshHttp2 => loads::mesh(world, plan, Mesh::HTTP2).await,
+        Case::MeshGrpc => loads::mesh(world, plan, Mesh::GRPC).await,
+        Case::MeshTcp => loads::mesh(world, plan, Mesh::TCP).await,
+        Case::MeshL4 => loads::mesh(world, plan, Mesh::L4).await,
+        Case::MeshL7 => loads::mesh(world, plan, Mesh::L7).await,
+        Case::EdgeHttp => loads::edge(world, plan, Edge::Http).await,
+        Case::EdgeHttps => loads::edge(world, plan, Edge::Https).await,
+        Case::EdgeHttpsNew => loads::edge(world, plan, Edge::HttpsNew).await,
+        Case::EdgeHttp2 => loads::edge(world, plan, Edge::Http2).await,
+        Case::EdgeGrpc => loads::edge(world, plan, Edge::Grpc).await,
+        Case::EdgeGrpcStream => loads::edge(world, plan, Edge::GrpcStream).await,
+        Case::EdgeLarge => loads::edge(world, plan, Edge::Large).await,
+        Case::EdgeRoutes1000 => loads::edge(world, plan, Edge::Routes(1_000)).await,
+        Case::EdgeRoutes10000 => loads::edge(world, plan, Edge::Routes(10_000)).await,
+        Case::Overload => loads::overload(world, plan).await,
+        Case::MemoryIdle => memory::idle(world, plan).await,
+        Case::MemoryEndpoints1 => memory::with_endpoints(world, plan, 1).await,
+        Case::MemoryEndpoints100 => memory::with_endpoints(world, plan, 100).await,
+        Case::MemoryEndpoints1000 => memory::with_endpoints(world, plan, 1_000).await,
+        Case::MemoryEndpoints10000 => memory::with_endpoints(world, plan, 10_000).await,
+        Case::MemoryLoaded => loads::mesh(world, plan, Mesh::BUSY).await,
+        Case::MemoryConnections => memory::with_connections(world, plan).await,
+        Case::Start => start::start(world, plan).await,
+        Case::ChangeInstance => changes::instance(world, plan).await,
+        Case::ChangeCritical => changes::critical(world, plan).await,
+        Case::ChangeIntention => changes::intention(world, plan).await,
+        Case::ChangeWeight => changes::weight(world, plan).await,
     }
-}
-
-async fn mesh(world: &World, plan: Plan, setting: Setting, load: &Load) -> Vec<Series> {
-    let (_mesh, running) = pairs(world, setting).await;
-    take_load(world, plan, &running, load)
-}
-
-/// At half of what the peer can do on this machine, today: both have room.
-async fn latency(world: &World, plan: Plan) -> Vec<Series> {
-    let (_mesh, running) = pairs(world, Setting::HTTP).await;
-    let closed = Load::Closed {
-        scheme: "http",
-        connections: CONNECTIONS,
-        path: "/",
-    };
-    let (_, envoy) = &running[0];
-    let sample = closed.turn(world, envoy.port, &envoy.processes(), plan.warm_up);
-    let open = Load::Open {
-        rate: sample[&Measure::RequestsPerSecond] / 2.0,
-        connections: CONNECTIONS,
-    };
-    take_load(world, plan, &running, &open)
-}
-
-/// Both pairs, carrying traffic; ours last.
-async fn pairs(world: &World, setting: Setting) -> (Mesh, Vec<(&'static str, Running)>) {
-    let pairs = Pair::both(setting);
-    let mesh = Mesh::start(world, setting, &pairs).await;
-    let protocol = match setting.protocol {
-        "http2" => Protocol::Http2,
-        _ => Protocol::Http1,
-    };
-    let mut running = Vec::new();
-    for pair in &pairs {
-        let both = mesh.run(world, pair).await;
-        both.answers(protocol).await;
-        running.push((pair.title(), both));
-    }
-    (mesh, running)
-}
-
-fn take_load(
-    world: &World,
-    plan: Plan,
-    running: &[(&'static str, Running)],
-    load: &Load,
-) -> Vec<Series> {
-    for (_, pair) in running {
-        load.run(world, pair.port, plan.warm_up);
-    }
-    take(plan, running, |pair| {
-        load.turn(world, pair.port, &pair.processes(), plan.turn)
-    })
-}
-
-async fn edge(
-    world: &World,
-    plan: Plan,
-    load: impl Fn(&str) -> Load,
-    port: impl Fn(&Contender) -> u16,
-) -> Vec<Series> {
-    let edge = edge::start(world).await;
-    let load = load(&edge.certificate);
-    for (_, contender) in &edge.contenders {
-        load.run(world, port(contender), plan.warm_up);
-    }
-    take(plan, &edge.contenders, |contender| {
-        load.turn(world, port(contender), &[contender.tree()], plan.turn)
-    })
 }
 
 /// One figure as a sample.
-fn delay(time: Duration) -> crate::turns::Sample {
+fn delay(time: Duration) -> Sample {
     [(Measure::Delay, crate::load::millis(time))].into()
+}
+
+/// No turns yet.
+fn empty(contender: &'static str) -> Series {
+    Series {
+        contender,
+        samples: Vec::new(),
+    }
 }

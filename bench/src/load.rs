@@ -1,8 +1,12 @@
 //! Load on one address, and what became of it.
 
+mod bodies;
+mod grpc;
 mod handshakes;
 mod open;
+mod plain;
 mod streams;
+mod tally;
 mod wrk;
 
 use std::time::Duration;
@@ -10,7 +14,11 @@ use std::time::Duration;
 use meridian_tests::world::World;
 
 use crate::account::Tree;
-use crate::turns::{Measure, Sample};
+use crate::turns::{Measure, Plan, Sample};
+
+pub(crate) use grpc::Call;
+pub(crate) use open::Pace;
+pub(crate) use plain::Client;
 
 /// How requests are sent.
 #[derive(Debug, Clone)]
@@ -22,7 +30,9 @@ pub(crate) enum Load {
         /// Connections.
         connections: usize,
         /// Path.
-        path: &'static str,
+        path: String,
+        /// Whether each request has a connection of its own.
+        close: bool,
     },
     /// h2load: the same with streams; over TLS where the URL says so.
     Streams {
@@ -33,10 +43,24 @@ pub(crate) enum Load {
         /// `http` or `https`.
         scheme: &'static str,
     },
-    /// At a fixed rate; latency counts from when a request was due.
+    /// By timetable; latency counts from when a request was due.
     Open {
-        /// Requests a second.
-        rate: f64,
+        /// How fast.
+        pace: Pace,
+        /// Connections.
+        connections: u32,
+    },
+    /// gRPC over HTTP/2 in plain text.
+    Grpc {
+        /// What counts as a request.
+        call: Call,
+        /// Connections.
+        connections: usize,
+        /// Concurrent callers on each.
+        streams: usize,
+    },
+    /// 1 MiB there and 1 MiB back in each request.
+    Bodies {
         /// Connections.
         connections: usize,
     },
@@ -84,9 +108,10 @@ impl Load {
                 scheme,
                 connections,
                 path,
+                close,
             } => {
                 let url = format!("{scheme}://127.0.0.1:{port}{path}");
-                wrk::run(world, &url, *connections, span)
+                wrk::run(world, &url, *connections, *close, span)
             }
             Self::Streams {
                 connections,
@@ -98,11 +123,24 @@ impl Load {
                 *streams,
                 span,
             ),
-            Self::Open { rate, connections } => open::run(port, *rate, *connections, span),
+            Self::Open { pace, connections } => open::run(port, *pace, *connections, span),
+            Self::Grpc {
+                call,
+                connections,
+                streams,
+            } => grpc::run(port, *call, [*connections, *streams], span),
+            Self::Bodies { connections } => bodies::run(port, *connections, span),
             Self::Handshakes { clients, trusted } => handshakes::run(port, trusted, *clients, span),
         };
         assert!(outcome.good > 0, "no good reply: {outcome:?}");
         outcome
+    }
+
+    /// Load before the first round, where the plan has some.
+    pub(crate) fn warm_up(&self, world: &World, port: u16, plan: Plan) {
+        if !plan.warm_up.is_zero() {
+            self.run(world, port, plan.warm_up);
+        }
     }
 
     /// One turn of a contender: load on its port, and what that cost its processes.

@@ -5,25 +5,27 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use meridian_tests::admin::Admin;
-use meridian_tests::client::{Protocol, get};
+use meridian_tests::client::{Protocol, get, grpc, loopback};
 use meridian_tests::consul::{Consul, HTTP_API, Service};
 use meridian_tests::process::Process;
 use meridian_tests::sidecar::{Kind, Sidecar};
 use meridian_tests::tools;
 use meridian_tests::wait;
 use meridian_tests::world::{World, listens};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::account::Tree;
-use crate::origin;
+use crate::origin::{self, Application};
 
 /// What differs between the mesh cases.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting {
     /// `Protocol` of the services.
     pub(crate) protocol: &'static str,
-    /// Where the origin listens.
-    pub(crate) origin: u16,
+    /// Who answers behind the sidecars.
+    pub(crate) application: Application,
+    /// Who may call.
+    pub(crate) intentions: Intentions,
     /// Leave out `X-Forwarded-Client-Cert`, which costs Envoy half of its time.
     pub(crate) sanitized: bool,
 }
@@ -32,16 +34,57 @@ impl Setting {
     /// HTTP/1.1 as Consul configures it by itself.
     pub(crate) const HTTP: Self = Self {
         protocol: "http",
-        origin: origin::HTTP,
+        application: Application::Files,
+        intentions: Intentions::Caller,
         sanitized: false,
     };
+}
+
+/// Who may call the called service; nobody else may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intentions {
+    /// The caller.
+    Caller,
+    /// The caller, behind so many other services.
+    Many(usize),
+    /// The caller, as far as permissions allow: so many paths are denied before
+    /// the last permission allows GET with a header that must be absent.
+    Permissions(usize),
+}
+
+impl Intentions {
+    /// The `Sources` of the intentions' entry.
+    fn sources(self, caller: &str) -> Value {
+        let allow = |name: &str| json!({"Name": name, "Action": "allow"});
+        let deny = json!({"Name": "*", "Action": "deny"});
+        match self {
+            Self::Caller => json!([allow(caller), deny]),
+            Self::Many(others) => {
+                let others = (0..others).map(|other| allow(&format!("other-{other}")));
+                let all = others.chain([allow(caller), deny]);
+                Value::Array(all.collect())
+            }
+            Self::Permissions(denied) => {
+                let path = |number: usize| format!("/admin-{number}/");
+                let denied = (0..denied)
+                    .map(|number| json!({"Action": "deny", "HTTP": {"PathPrefix": path(number)}}));
+                let allowed = json!({"Action": "allow", "HTTP": {
+                    "PathPrefix": "/",
+                    "Methods": ["GET"],
+                    "Header": [{"Name": "x-blocked", "Present": true, "Invert": true}],
+                }});
+                let permissions: Vec<_> = denied.chain([allowed]).collect();
+                json!([{"Name": caller, "Permissions": permissions}, deny])
+            }
+        }
+    }
 }
 
 /// Consul and the application.
 #[derive(Debug)]
 pub(crate) struct Mesh {
     pub(crate) consul: Consul,
-    _origin: Process,
+    _origin: origin::Running,
 }
 
 /// A caller, a callee, and who stands beside them.
@@ -66,7 +109,7 @@ impl Pair {
 
     fn new(kind: Kind, index: u16, setting: Setting) -> Self {
         let name = |role: &str| format!("{role}-{kind:?}").to_lowercase();
-        let callee = Service::new(&name("api"), setting.origin).sidecar(21000 + index);
+        let callee = Service::new(&name("api"), setting.application.port()).sidecar(21000 + index);
         let caller = Service::new(&name("web"), 8900 + index)
             .sidecar(21100 + index)
             .upstream(&callee.name, 5000 + index);
@@ -95,7 +138,7 @@ impl Mesh {
     /// Starts Consul and the origin, and registers both pairs.
     pub(crate) async fn start(world: &World, setting: Setting, pairs: &[Pair]) -> Self {
         let consul = Consul::start(world).await;
-        let origin = origin::start(world).await;
+        let origin = origin::start(world, setting.application).await;
         if setting.sanitized {
             consul
                 .config_entry(json!({
@@ -109,10 +152,11 @@ impl Mesh {
                 consul.register(service).await;
             }
             consul
-                .intentions(
-                    &pair.callee.name,
-                    &[(&pair.caller.name, "allow"), ("*", "deny")],
-                )
+                .config_entry(json!({
+                    "Kind": "service-intentions",
+                    "Name": pair.callee.name,
+                    "Sources": setting.intentions.sources(&pair.caller.name),
+                }))
                 .await;
         }
         Self {
@@ -152,10 +196,19 @@ impl Running {
     }
 
     /// Waits until a request crosses both proxies.
-    pub(crate) async fn answers(&self, protocol: Protocol) {
+    pub(crate) async fn answers(&self, setting: Setting) {
         let what = format!("an answer on {}", self.port);
         wait::until(&what, wait::PATIENCE, async || {
-            let reply = get(self.port, protocol, "/").await;
+            let reply = match setting.protocol {
+                "grpc" => {
+                    return grpc::unary(loopback(self.port), "/bench.Echo/Call", b"?")
+                        .await
+                        .map(|_| ())
+                        .map_err(|error| error.to_string());
+                }
+                "http2" => get(self.port, Protocol::Http2, "/").await,
+                _ => get(self.port, Protocol::Http1, "/").await,
+            };
             let status = reply.map_err(|error| error.to_string())?.status;
             (status == 200)
                 .then_some(())

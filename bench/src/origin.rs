@@ -1,24 +1,79 @@
-//! The application behind every proxy: one nginx worker, the same for all.
+//! The application behind every proxy, the same for all contenders of a case.
+
+mod bodies;
+mod thread;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use meridian_tests::origin::Origin;
 use meridian_tests::process::Process;
 use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::{World, listens};
 
-/// Answers HTTP/1.1: 1 KiB on `/`, 1 MiB on `/large`.
-pub(crate) const HTTP: u16 = 8000;
-/// The same over HTTP/2 by prior knowledge.
-pub(crate) const HTTP2: u16 = 8001;
+use thread::Thread;
 
-const LARGE: usize = 1 << 20;
+/// Bytes of a large reply, and of a large request.
+pub(crate) const LARGE: usize = 1 << 20;
 
-/// Starts the origin.
-pub(crate) async fn start(world: &World) -> Process {
+/// What answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Application {
+    /// One nginx worker over HTTP/1.1: 1 KiB on `/`, 1 MiB on `/large`.
+    Files,
+    /// The same over HTTP/2 by prior knowledge.
+    FilesHttp2,
+    /// Sends gRPC messages back as they come.
+    Grpc,
+    /// Reads a request to its end and answers with 1 MiB, over HTTP/1.1.
+    Bodies,
+}
+
+impl Application {
+    /// Where it listens.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Files => 8000,
+            Self::FilesHttp2 => 8001,
+            Self::Grpc => 8002,
+            Self::Bodies => 8003,
+        }
+    }
+}
+
+/// An application that answers until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    _of: Of,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "what runs is held, and ended by dropping it")]
+enum Of {
+    Process(Process),
+    Thread(Thread),
+}
+
+/// Starts an application.
+pub(crate) async fn start(world: &World, application: Application) -> Running {
+    let port = application.port();
+    let of = match application {
+        Application::Files | Application::FilesHttp2 => Of::Process(files(world)),
+        Application::Grpc => Of::Thread(Thread::start("origin", async move || {
+            let origin = Origin::start("echo", port).await;
+            std::future::pending::<()>().await;
+            drop(origin);
+        })),
+        Application::Bodies => Of::Thread(Thread::start("origin", async move || {
+            bodies::serve(port).await;
+        })),
+    };
+    opened(port).await;
+    Running { _of: of }
+}
+
+fn files(world: &World) -> Process {
     world.write("large", &"x".repeat(LARGE));
-    let directory = world.directory().display();
-    let small = "x".repeat(1 << 10);
     let configuration = format!(
         "\
 user root;
@@ -26,25 +81,27 @@ daemon off;
 worker_processes 1;
 pid {directory}/origin.pid;
 error_log stderr;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   # Far more than a turn sends: proxies must not pay for the origin's closing.
   keepalive_requests 1000000000;
   http2_max_concurrent_streams 1024;
   server {{
-    listen 127.0.0.1:{HTTP};
-    listen 127.0.0.1:{HTTP2} http2;
+    listen 127.0.0.1:{plain};
+    listen 127.0.0.1:{http2} http2;
     location / {{ return 200 \"{small}\"; }}
     location = /large {{ root {directory}; }}
   }}
 }}
-"
+",
+        directory = world.directory().display(),
+        plain = Application::Files.port(),
+        http2 = Application::FilesHttp2.port(),
+        small = "x".repeat(1 << 10),
     );
     let file = world.write("origin.conf", &configuration);
-    let origin = spawn_nginx(world, "origin", &file);
-    opened(HTTP2).await;
-    origin
+    spawn_nginx(world, "origin", &file)
 }
 
 /// Starts an nginx, here or as a contender.

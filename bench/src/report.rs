@@ -9,11 +9,12 @@ use serde_json::json;
 
 use crate::turns::{Measure, Series, Spread};
 
-/// What a ratio of ours to a peer's has to be.
+/// What a ratio of ours to a peer's has to be, or our own figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bar {
     measure: Measure,
-    peer: &'static str,
+    /// None where our own figure counts, whoever stands beside it.
+    peer: Option<&'static str>,
     limit: f64,
     at_least: bool,
 }
@@ -23,7 +24,17 @@ impl Bar {
     pub(crate) const fn at_least(measure: Measure, peer: &'static str, limit: f64) -> Self {
         Self {
             measure,
-            peer,
+            peer: Some(peer),
+            limit,
+            at_least: true,
+        }
+    }
+
+    /// Our own figure, more being better.
+    pub(crate) const fn own_at_least(measure: Measure, limit: f64) -> Self {
+        Self {
+            measure,
+            peer: None,
             limit,
             at_least: true,
         }
@@ -33,7 +44,7 @@ impl Bar {
     pub(crate) const fn at_most(measure: Measure, peer: &'static str, limit: f64) -> Self {
         Self {
             measure,
-            peer,
+            peer: Some(peer),
             limit,
             at_least: false,
         }
@@ -123,9 +134,11 @@ fn row(text: &mut String, table: &Table, measure: Measure, ours: &Series, peer: 
     let bar = table
         .bars
         .iter()
-        .find(|bar| bar.measure == measure && bar.peer == peer.contender)
-        .zip(ratio)
-        .map(|(bar, ratio)| bar.words(ratio.median));
+        .find(|bar| bar.measure == measure && bar.peer.is_none_or(|named| named == peer.contender))
+        .and_then(|bar| match bar.peer {
+            Some(_) => Some(bar.words(ratio?.median)),
+            None => Some(format!("ours {}", bar.words(own.median))),
+        });
     let cells = [
         table.case.clone(),
         measure.title().to_owned(),

@@ -18,16 +18,22 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Five rounds show an outlier; turns of five seconds keep the suite under half an hour.
+    /// Five rounds show an outlier.
     pub(crate) const FULL: Self = Self {
         rounds: 5,
         warm_up: Duration::from_secs(2),
         turn: Duration::from_secs(5),
     };
+    /// Shorter turns where samples differ little: they keep the suite under half an hour.
+    pub(crate) const SHORT: Self = Self {
+        rounds: 5,
+        warm_up: Duration::from_secs(1),
+        turn: Duration::from_secs(3),
+    };
     /// As short as the load generators allow: whole seconds.
     pub(crate) const SMOKE: Self = Self {
         rounds: 1,
-        warm_up: Duration::from_secs(1),
+        warm_up: Duration::ZERO,
         turn: Duration::from_secs(1),
     };
 }
@@ -52,6 +58,8 @@ pub(crate) enum Measure {
     Resident,
     /// Requests without a good reply.
     Failures,
+    /// Share of its own capacity that a contender still carries at twice that.
+    Kept,
 }
 
 impl Measure {
@@ -66,6 +74,7 @@ impl Measure {
             Self::Delay => "delay, ms",
             Self::Resident => "resident, MiB",
             Self::Failures => "failures",
+            Self::Kept => "goodput / capacity",
         }
     }
 }

@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("meshd", ANY),
     ("meridian", ANY),
     ("tests", ANY),
-    ("bench", &["tests"]),
+    ("bench", &["tests", "dataplane", "model", "telemetry"]),
 ];
 
 /// The frame of the programs maps all sides onto each other at start-up.

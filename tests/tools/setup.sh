@@ -6,7 +6,7 @@
 #   tests/tools/setup.sh --env    the same, then print `export NAME=VALUE` lines:
 #                                 eval "$(tests/tools/setup.sh --env)"
 #   tests/tools/setup.sh --build  only what building needs: packages and Rust
-#   tests/tools/setup.sh --bench  everything, and the peers and load generators of bench/
+#   tests/tools/setup.sh --bench  everything, and the peers, load generators and valgrind of bench/
 #
 # Idempotent, and fast when nothing is missing. CONSUL_BIN and ENVOY_BIN, when
 # set, are taken instead of what the script would choose.
@@ -29,7 +29,7 @@ readonly packages=(
     ip=iproute2 setpriv=util-linux openssl=openssl curl=curl unzip=unzip
     python3=python3 pip3=python3-pip
 )
-readonly bench_packages=(nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client)
+readonly bench_packages=(nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client valgrind=valgrind)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

@@ -31,13 +31,25 @@ struct Report {
     p99: u64,
 }
 
-pub(super) fn run(world: &World, url: &str, connections: usize, span: Duration) -> Outcome {
+pub(super) fn run(
+    world: &World,
+    url: &str,
+    connections: usize,
+    close: bool,
+    span: Duration,
+) -> Outcome {
     let script = world.write("report.lua", REPORT);
+    let closing: &[_] = if close {
+        &["--header", "connection: close"]
+    } else {
+        &[]
+    };
     let output = Command::new("wrk")
         .args(["--threads", "1", "--connections", &connections.to_string()])
         .args(["--duration", &format!("{}s", span.as_secs())])
         .arg("--script")
         .arg(script)
+        .args(closing)
         .arg(url)
         .output()
         .expect("wrk runs: tests/tools/setup.sh --bench installs it");
