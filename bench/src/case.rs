@@ -97,6 +97,12 @@ impl Case {
     pub(crate) fn plan(self) -> Plan {
         match self {
             Self::MeshHttp | Self::MeshLatency | Self::EdgeHttp => Plan::FULL,
+            Self::MemoryIdle
+            | Self::MemoryEndpoints1
+            | Self::MemoryEndpoints100
+            | Self::MemoryEndpoints1000
+            | Self::MemoryEndpoints10000
+            | Self::MemoryConnections => Plan::STEADY,
             _ => Plan::SHORT,
         }
     }

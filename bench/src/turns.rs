@@ -15,6 +15,9 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// Length of a turn.
     pub(crate) turn: Duration,
+    /// Quiet before memory is looked at: allocators give back after a while what they needed
+    /// only once.
+    pub(crate) rest: Duration,
 }
 
 impl Plan {
@@ -23,18 +26,26 @@ impl Plan {
         rounds: 5,
         warm_up: Duration::from_secs(2),
         turn: Duration::from_secs(5),
+        rest: Duration::from_secs(3),
     };
     /// Shorter turns where samples differ little: they keep the suite under half an hour.
     pub(crate) const SHORT: Self = Self {
         rounds: 5,
         warm_up: Duration::from_secs(1),
         turn: Duration::from_secs(3),
+        rest: Duration::from_secs(3),
+    };
+    /// Fewer rounds where samples hardly differ at all.
+    pub(crate) const STEADY: Self = Self {
+        rounds: 3,
+        ..Self::SHORT
     };
     /// As short as the load generators allow: whole seconds.
     pub(crate) const SMOKE: Self = Self {
         rounds: 1,
         warm_up: Duration::ZERO,
         turn: Duration::from_secs(1),
+        rest: Duration::ZERO,
     };
 }
 

@@ -30,7 +30,9 @@ pub(super) async fn idle(world: &World, plan: Plan) -> Vec<Series> {
         let mut series = empty(pair.title());
         for _ in 0..plan.rounds {
             let running = mesh.run(world, pair).await;
-            series.samples.push(resident(running.caller.tree()));
+            series
+                .samples
+                .push(resident(plan, running.caller.tree()).await);
         }
         all.push(series);
     }
@@ -56,7 +58,7 @@ pub(super) async fn with_endpoints(world: &World, plan: Plan, count: usize) -> V
                 more => elsewhere(more - 2),
             };
             knows(&caller, &last).await;
-            series.samples.push(resident(caller.tree()));
+            series.samples.push(resident(plan, caller.tree()).await);
         }
         all.push(series);
     }
@@ -79,13 +81,14 @@ pub(super) async fn with_connections(world: &World, plan: Plan) -> Vec<Series> {
                 clients.push(client);
             }
             series.contender = title;
-            series.samples.push(resident(contender.tree()));
+            series.samples.push(resident(plan, contender.tree()).await);
         }
     }
     all
 }
 
-fn resident(tree: Tree) -> Sample {
+async fn resident(plan: Plan, tree: Tree) -> Sample {
+    tokio::time::sleep(plan.rest).await;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
     let bytes = tree.usage().resident as f64;
     [(Measure::Resident, bytes / 1_048_576.0)].into()
