@@ -22,7 +22,7 @@ pub use route::{
     HeaderMatch, HeaderModifiers, HttpMatch, QueryMatch, Route, RouteDefinition, RouteDestination,
     RouteMatch, Split, SplitDefinition,
 };
-pub use target::{Subset, Target};
+pub use target::{PrioritizeByLocality, Subset, Target};
 
 use crate::{
     agent::MeshGateway,

@@ -24,8 +24,8 @@ use meridian_model::route::{
     Destination, HeaderModifier, Precedence, VirtualHost, WeightedCluster,
 };
 use meridian_model::{
-    Cluster, ClusterName, IdentityName, Rejection, Route, RouteAction, RouteMatch, RouteName,
-    RouteTable, TlsTerms, TrustDomain, UpstreamProtocol,
+    Cluster, ClusterName, Endpoint, IdentityName, Rejection, Route, RouteAction, RouteMatch,
+    RouteName, RouteTable, TlsTerms, TrustDomain, UpstreamProtocol,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,10 +52,13 @@ pub(crate) struct Setting<'a> {
 pub(crate) trait Instances {
     fn instances(&self, query: &InstancesQuery) -> Known<'_, Vec<ServiceEntry>>;
 
-    /// Mesh gateways of a datacenter: `None` while they have not been asked for, an error where
-    /// they cannot be had.
-    fn gateways(&self, datacenter: &str) -> Option<Result<Vec<&ServiceEntry>, String>>;
+    /// Mesh gateways of a datacenter as they are called from `home`, and what of them was refused:
+    /// `None` while they have not been asked for, an error where they cannot be had.
+    fn gateways(&self, datacenter: &str, home: &str) -> Option<Result<Called, String>>;
 }
+
+/// Endpoints, and what was refused.
+pub(crate) type Called = (Arc<[Endpoint]>, Vec<Rejection>);
 
 /// A chain, translated.
 #[derive(Debug, PartialEq)]
@@ -96,7 +99,7 @@ pub(crate) fn translate(
         }
     }
     let mut gateways = gateway_datacenters(chain, setting.datacenter).into_iter();
-    if gateways.any(|datacenter| instances.gateways(datacenter).is_none()) {
+    if gateways.any(|datacenter| instances.gateways(datacenter, setting.datacenter).is_none()) {
         return None;
     }
     let mut walk = Walk {

@@ -3,8 +3,9 @@
 //!
 //! Compiled for tests and with the feature `fuzzing`, which `fuzz/` turns on.
 
-use crate::chain::{Instances, Setting, Traffic, Translated, translate};
-use crate::knowledge::{InstancesQuery, Known};
+use crate::chain::{Called, Instances, Setting, Traffic, Translated, translate};
+use crate::gateways;
+use crate::knowledge::{InstancesQuery, Knowledge, Known};
 use crate::translate::endpoint::{View, endpoints};
 use crate::translate::intention::authorization;
 use crate::translate::jwt::Providers;
@@ -46,8 +47,12 @@ impl Instances for Everywhere<'_> {
         Known::Value(self.0)
     }
 
-    fn gateways(&self, _: &str) -> Option<Result<Vec<&ServiceEntry>, String>> {
-        Some(Ok(self.0.iter().collect()))
+    fn gateways(&self, _: &str, home: &str) -> Option<Result<Called, String>> {
+        Some(Ok(gateways::as_endpoints(
+            &Knowledge::default(),
+            self.0,
+            home,
+        )))
     }
 }
 

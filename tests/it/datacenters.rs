@@ -250,6 +250,46 @@ fn a_datacenter_that_is_cut_off_loses_only_what_was_on_its_way() {
     });
 }
 
+#[test]
+fn servers_federate_through_gateways_alone() {
+    isolated("federation through gateways", async |world| {
+        let (federation, mut gateway) = Federation::through_gateways(world).await;
+        written_in_both(&federation).await;
+        gateway.process.kill();
+        let path = format!("/v1/kv/without?dc={FAR}");
+        let refused = federation
+            .consul
+            .try_api(Method::PUT, &path, Some(json!(1)))
+            .await;
+        assert!(refused.is_err(), "there is no other way: {refused:?}");
+        gateway.restart(world).await;
+        written_in_both(&federation).await;
+    });
+}
+
+/// Writes a key into each datacenter from the other.
+async fn written_in_both(federation: &Federation) {
+    let path = |datacenter| format!("/v1/kv/key?dc={datacenter}");
+    wait::until("a key in the other datacenter", PATIENCE, async || {
+        let body = Some(json!(1));
+        federation
+            .consul
+            .try_api(Method::PUT, &path(FAR), body)
+            .await
+    })
+    .await;
+    wait::until("a key in this datacenter", PATIENCE, async || {
+        let path = path(NEAR);
+        let there = async move |site: Rc<Site>| {
+            site.consul()
+                .try_api(Method::PUT, &path, Some(json!(1)))
+                .await
+        };
+        federation.far.within(there).await
+    })
+    .await;
+}
+
 /// An application to be called, with its sidecar.
 #[derive(Debug, Clone)]
 struct Callee {

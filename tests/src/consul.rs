@@ -106,6 +106,19 @@ impl Consul {
         self.ready().await;
     }
 
+    /// Calls the HTTP API; any status but success is an error.
+    ///
+    /// # Errors
+    /// What the agent says, or why it does not answer.
+    pub async fn try_api(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, String> {
+        call(self.token.as_deref(), method, path, body).await
+    }
+
     /// Calls the HTTP API; panics on an error status.
     pub async fn api(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         call(self.token.as_deref(), method.clone(), path, body)

@@ -4,6 +4,7 @@
 //! Neither namespace has a name: the kernel removes the second one, and with it
 //! the link, when its thread ends, which it does at the latest with the test.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consul::Consul;
+use crate::mesh_gateway::{self, MeshGateway};
+use crate::sidecar::Kind;
+use crate::tools;
 use crate::wait::{self, PATIENCE};
 use crate::world::{World, enter_new_namespace};
 
@@ -50,6 +54,30 @@ impl Federation {
         let federation = Self { consul, far };
         federation.joined().await;
         federation
+    }
+
+    /// Starts both so that their servers reach each other through Meridian's gateways alone
+    /// (`connect.enable_mesh_gateway_wan_federation`). The other datacenter's gateway is started
+    /// there and lives as long as it.
+    pub async fn through_gateways(world: &World) -> (Self, MeshGateway) {
+        let far = Datacenter::open();
+        let files = Files::make(world);
+        let consul = Consul::start_with(world, agent(NEAR, &files.settings(NEAR))).await;
+        let expose = ["expose-servers"];
+        let gateway = MeshGateway::start(world, Kind::Meshd, NEAR_ADDRESS, &expose).await;
+        let mut settings = files.settings(FAR);
+        settings["primary_gateways"] = json!([format!("{NEAR_ADDRESS}:{}", mesh_gateway::PORT)]);
+        settings["primary_gateways_interval"] = json!("1s");
+        far.start_consul(agent(FAR, &settings)).await;
+        far.within(async move |site: Rc<Site>| {
+            let kind = Kind::Meshd;
+            let gateway = MeshGateway::start(&site.world, kind, FAR_ADDRESS, &expose).await;
+            site.gateway.set(gateway).expect("one gateway");
+        })
+        .await;
+        let federation = Self { consul, far };
+        federation.joined().await;
+        (federation, gateway)
     }
 
     async fn joined(&self) {
@@ -109,6 +137,53 @@ fn agent(datacenter: &str, settings: &Value) -> Value {
     written
 }
 
+/// Certificates of servers, which gateways tell apart by them.
+struct Files {
+    directory: PathBuf,
+}
+
+impl Files {
+    fn make(world: &World) -> Self {
+        let directory = world.directory().join("servers");
+        std::fs::create_dir(&directory).expect("a directory for certificates");
+        let files = Self { directory };
+        files.tls("ca create");
+        for datacenter in [NEAR, FAR] {
+            files.tls(&format!(
+                "cert create -server -dc={datacenter} -node={datacenter}-node"
+            ));
+        }
+        files
+    }
+
+    fn tls(&self, words: &str) {
+        let done = Command::new(tools::consul())
+            .arg("tls")
+            .args(words.split_whitespace())
+            .current_dir(&self.directory)
+            .output()
+            .expect("`consul tls` runs");
+        assert!(done.status.success(), "consul tls {words}: {done:?}");
+    }
+
+    fn settings(&self, datacenter: &str) -> Value {
+        let file = |name: &str| self.directory.join(name);
+        json!({
+            // Servers find each other by their gateways.
+            "retry_join_wan": [],
+            "connect": {"enabled": true, "enable_mesh_gateway_wan_federation": true},
+            "tls": {"internal_rpc": {
+                "ca_file": file("consul-agent-ca.pem"),
+                "cert_file": file(&format!("{datacenter}-server-consul-0.pem")),
+                "key_file": file(&format!("{datacenter}-server-consul-0-key.pem")),
+                "verify_incoming": true,
+                "verify_outgoing": true,
+                "verify_server_hostname": true,
+            }},
+        })
+    }
+}
+
 /// The datacenter beside the test's own.
 #[derive(Debug)]
 pub struct Datacenter {
@@ -121,7 +196,8 @@ pub struct Datacenter {
 pub struct Site {
     /// Its logs and files.
     pub world: World,
-    consul: std::cell::OnceCell<Consul>,
+    consul: OnceCell<Consul>,
+    gateway: OnceCell<MeshGateway>,
 }
 
 impl Site {
@@ -226,7 +302,8 @@ fn live(mut jobs: mpsc::UnboundedReceiver<Job>, here: &std::sync::mpsc::Sender<S
         .expect("a runtime for the datacenter");
     let site = Rc::new(Site {
         world: World::new(),
-        consul: std::cell::OnceCell::new(),
+        consul: OnceCell::new(),
+        gateway: OnceCell::new(),
     });
     runtime.block_on(async {
         while let Some(job) = jobs.recv().await {

@@ -49,6 +49,17 @@ pub struct Target {
     /// Region and zone, when known.
     #[serde(deserialize_with = "nullable")]
     pub locality: Option<Locality>,
+    /// Whether near instances are preferred (Enterprise).
+    #[serde(deserialize_with = "nullable")]
+    pub prioritize_by_locality: Option<PrioritizeByLocality>,
+}
+
+/// Whether near instances are preferred.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct PrioritizeByLocality {
+    /// `failover`, `none` or empty.
+    pub mode: String,
 }
 
 /// Which instances of a service.

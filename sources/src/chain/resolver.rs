@@ -1,7 +1,6 @@
 //! Resolvers: a cluster of a target and its failovers, each with its own SNI and identity.
 
 use super::{Walk, balancing};
-use crate::gateways;
 use crate::knowledge::{InstancesQuery, Known};
 use crate::translate::endpoint::{View, endpoints};
 use consul::chain::{CompiledChain, ResolverNode, Target as WrittenTarget};
@@ -102,6 +101,7 @@ impl<'a> Walk<'a> {
     }
 
     fn cluster(&mut self, name: ClusterName, node: &ResolverNode) -> Cluster {
+        self.name_preferences(node);
         let failover = node.failover.iter().flat_map(|failover| &failover.targets);
         let mut targets = Vec::new();
         for id in std::iter::once(&node.target).chain(failover) {
@@ -125,19 +125,46 @@ impl<'a> Walk<'a> {
         cluster
     }
 
+    /// Names what only Enterprise accepts and is not honoured: an order by distance. The order that
+    /// was written holds.
+    fn name_preferences(&mut self, node: &ResolverNode) {
+        let policy = node
+            .failover
+            .as_ref()
+            .and_then(|failover| failover.policy.as_ref());
+        if let Some(policy) = policy
+            && !matches!(policy.mode.as_str(), "" | "sequential")
+        {
+            self.reject(format!(
+                "Failover.Policy.Mode `{}` is not honoured: targets are tried in their written order",
+                policy.mode
+            ));
+        }
+        let target = self.chain.targets.get(&node.target);
+        let preference = target.and_then(|target| target.prioritize_by_locality.as_ref());
+        if let Some(preference) = preference
+            && !matches!(preference.mode.as_str(), "" | "none")
+        {
+            self.reject(format!(
+                "PrioritizeByLocality `{}` is not honoured: all instances are alike",
+                preference.mode
+            ));
+        }
+    }
+
     fn through_gateways(&mut self, datacenter: &str, instances: &[Endpoint]) -> Arc<[Endpoint]> {
-        let found = match self.instances.gateways(datacenter) {
+        let home = self.setting.datacenter;
+        let (gateways, rejected) = match self.instances.gateways(datacenter, home) {
             Some(Ok(found)) => found,
             // Nobody to call yet.
-            None => Vec::new(),
+            None => Default::default(),
             Some(Err(reason)) => {
                 self.reject(format!(
                     "mesh gateways of datacenter `{datacenter}` cannot be listed: {reason}"
                 ));
-                Vec::new()
+                Default::default()
             }
         };
-        let (gateways, rejected) = gateways::as_endpoints(found, self.setting.datacenter);
         self.rejected.extend(rejected);
         behind_gateways(&gateways, instances)
     }

@@ -1,6 +1,8 @@
 //! Chains as Consul compiles them, and what becomes of them.
 
 use super::*;
+use crate::gateways;
+use crate::knowledge::Knowledge;
 use meridian_model::cluster::Transport;
 use meridian_model::route::{PathMatch, PathRewrite};
 use meridian_model::{Health, TlsTerms};
@@ -19,14 +21,10 @@ impl Instances for Answers {
         }
     }
 
-    fn gateways(&self, datacenter: &str) -> Option<Result<Vec<&ServiceEntry>, String>> {
+    fn gateways(&self, datacenter: &str, home: &str) -> Option<Result<Called, String>> {
         let known = self.0.get(format!("gateways {datacenter}").as_str())?;
-        Some(
-            known
-                .as_ref()
-                .map(|all| all.iter().collect())
-                .map_err(String::clone),
-        )
+        let called = |all: &Vec<_>| gateways::as_endpoints(&Knowledge::default(), all, home);
+        Some(known.as_ref().map(called).map_err(String::clone))
     }
 }
 
@@ -310,6 +308,32 @@ fn what_cannot_be_honoured_fails_loud_by_itself() {
     let made = translated(&chain("http", "router:api", router));
     let statuses: Vec<_> = routes(&made).iter().map(status).collect();
     assert_eq!(statuses, [Some(500), None]);
+}
+
+#[test]
+fn an_order_by_distance_is_named_and_the_written_one_holds() {
+    let preferring = |mode: &str, preference: &str| {
+        let nodes = json!({"resolver:api": {"Type": "resolver", "Name": "api", "Resolver": {
+            "Target": "api.id", "Failover": {"Targets": ["db.id"], "Policy": {"Mode": mode}}}}});
+        let mut chain = chain("tcp", "resolver:api", nodes);
+        let target = chain.targets.get_mut("api.id").unwrap();
+        target.prioritize_by_locality =
+            Some(serde_json::from_value(json!({"Mode": preference})).unwrap());
+        let made = translated(&chain);
+        let targets = made.clusters[0].targets.iter();
+        let targets: Vec<_> = targets.map(|target| target.name.to_string()).collect();
+        assert_eq!(targets, ["api.id", "db.id"]);
+        made.rejected
+            .into_iter()
+            .map(|one| one.reason)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(preferring("sequential", "none"), [""; 0]);
+    let named = preferring("order-by-locality", "failover");
+    assert!(
+        named[0].contains("order-by-locality") && named[1].contains("failover"),
+        "{named:?}"
+    );
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(super) fn wanted(discovery: &Discovery, knowledge: &Knowledge, datacenter: &
                 let needs = chain::needs(&filtered(chain, service), datacenter);
                 topics.extend(needs.into_iter().map(Topic::Instances));
                 for gateways_of in chain::gateway_datacenters(chain, datacenter) {
-                    topics.extend(gateways::wanted(knowledge, gateways_of));
+                    topics.extend(gateways::wanted(knowledge, gateways_of, datacenter));
                 }
             }
             topics.push(Topic::Chain(query));

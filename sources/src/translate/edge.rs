@@ -113,7 +113,7 @@ pub(crate) fn chain_topics(query: ChainQuery, knowledge: &Knowledge, gateway: &s
         let needs = chain::needs(chain, datacenter);
         topics.extend(needs.into_iter().map(Topic::Instances));
         for gateways_of in chain::gateway_datacenters(chain, datacenter) {
-            topics.extend(gateways::wanted(knowledge, gateways_of));
+            topics.extend(gateways::wanted(knowledge, gateways_of, datacenter));
         }
     }
     topics.push(Topic::Chain(query));

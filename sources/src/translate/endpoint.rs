@@ -56,9 +56,22 @@ fn address(instance: &ServiceEntry, view: View<'_>) -> Result<EndpointAddress, S
     if !service.socket_path.is_empty() {
         return Ok(EndpointAddress::Unix(service.socket_path.as_str().into()));
     }
+    let (host, port) = place(instance, view.local_datacenter);
+    let ip: IpAddr = host
+        .parse()
+        .map_err(|_| format!("its address `{host}` is no IP address"))?;
+    if port == 0 {
+        return Err("it has no port".to_owned());
+    }
+    Ok(EndpointAddress::Tcp(SocketAddr::new(ip, port)))
+}
+
+/// Host and port to call, seen from a datacenter, or from the instance's own.
+pub(crate) fn place<'a>(instance: &'a ServiceEntry, local: Option<&str>) -> (&'a str, u16) {
+    let service = &instance.service;
     let home = &instance.node.datacenter;
-    let remote = !home.is_empty() && view.local_datacenter.is_some_and(|local| local != home);
-    let (host, port) = match service.tagged_addresses.get("wan").filter(|_| remote) {
+    let remote = !home.is_empty() && local.is_some_and(|local| local != home);
+    match service.tagged_addresses.get("wan").filter(|_| remote) {
         Some(wan) if wan.port == 0 => (wan.address.as_str(), service.port),
         Some(wan) => (wan.address.as_str(), wan.port),
         None => {
@@ -68,14 +81,7 @@ fn address(instance: &ServiceEntry, view: View<'_>) -> Result<EndpointAddress, S
                 None => (instance.address(), service.port),
             }
         }
-    };
-    let ip: IpAddr = host
-        .parse()
-        .map_err(|_| format!("its address `{host}` is no IP address"))?;
-    if port == 0 {
-        return Err("it has no port".to_owned());
     }
-    Ok(EndpointAddress::Tcp(SocketAddr::new(ip, port)))
 }
 
 /// What the checks say, and the share.

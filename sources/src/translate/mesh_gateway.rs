@@ -45,7 +45,13 @@ impl Role for MeshGateway {
         }
         if let Some(registration) = knowledge.registration(name) {
             for datacenter in remotes(knowledge, &registration.datacenter) {
-                wanted.extend(gateways::wanted(knowledge, datacenter));
+                wanted.extend(gateways::wanted(
+                    knowledge,
+                    datacenter,
+                    &registration.datacenter,
+                ));
+                let stated = stated(knowledge, datacenter);
+                wanted.extend(gateways::names_of(stated, &registration.datacenter));
             }
             if servers::are_exposed(registration) {
                 wanted.extend(servers::wanted());
@@ -129,7 +135,7 @@ impl<'a> Making<'a> {
     fn remote(&mut self, datacenter: &str) {
         let found = self.gateways(datacenter);
         let home = &self.registration.datacenter;
-        let (endpoints, rejected) = gateways::as_endpoints(found, home);
+        let (endpoints, rejected) = gateways::as_endpoints(self.knowledge, found, home);
         self.contents.rejected.extend(rejected);
         let cluster = self.cluster(&format!("dc/{datacenter}"), endpoints);
         let suffix = format!(".{datacenter}.internal.{}", self.trust_domain).to_ascii_lowercase();
@@ -144,18 +150,14 @@ impl<'a> Making<'a> {
             Some(Err(reason)) => Some(reason),
             None => None,
         };
-        if let Known::Value(states) = self.knowledge.federation_states()
-            && let Some(found) = states.get(datacenter)
-        {
-            return found.iter().collect();
-        }
-        if let Some(reason) = refused {
+        let stated = stated(self.knowledge, datacenter);
+        if let Some(reason) = refused.filter(|_| stated.is_empty()) {
             self.contents.reject(
                 format!("datacenter {datacenter}"),
                 format!("its mesh gateways cannot be listed: {reason}"),
             );
         }
-        Vec::new()
+        stated.iter().collect()
     }
 
     fn cluster(&self, label: &str, endpoints: Arc<[Endpoint]>) -> Cluster {
@@ -230,6 +232,14 @@ fn remotes<'a>(knowledge: &'a Knowledge, home: &str) -> BTreeSet<&'a str> {
     }
     found.remove(home);
     found
+}
+
+/// Gateways of a datacenter by its federation state.
+fn stated<'a>(knowledge: &'a Knowledge, datacenter: &str) -> &'a [ServiceEntry] {
+    match knowledge.federation_states() {
+        Known::Value(states) => states.get(datacenter).map_or(&[], Vec::as_slice),
+        Known::Waiting | Known::Failed(_) => &[],
+    }
 }
 
 /// Whether it has been answered, or refused, which other datacenters there are. Their own answers

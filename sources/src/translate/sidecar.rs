@@ -10,7 +10,7 @@ use super::jwt;
 use super::mesh;
 use super::prepared::Prepared;
 use super::upstream::{Caller, Destination, Upstream, listener_name, upstreams};
-use crate::chain::{Instances, gateway_datacenters, needs};
+use crate::chain::{Called, Instances, gateway_datacenters, needs};
 use crate::gateways;
 use crate::knowledge::{InstancesQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
@@ -26,8 +26,9 @@ impl Instances for Knowledge {
         Self::instances(self, query)
     }
 
-    fn gateways(&self, datacenter: &str) -> Option<Result<Vec<&ServiceEntry>, String>> {
-        gateways::of(self, datacenter)
+    fn gateways(&self, datacenter: &str, home: &str) -> Option<Result<Called, String>> {
+        let found = gateways::of(self, datacenter)?;
+        Some(found.map(|found| gateways::as_endpoints(self, found, home)))
     }
 }
 
@@ -73,7 +74,7 @@ impl Sidecar {
                 let home = &registration.datacenter;
                 wanted.extend(needs(chain, home).into_iter().map(Topic::Instances));
                 for datacenter in gateway_datacenters(chain, home) {
-                    wanted.extend(gateways::wanted(knowledge, datacenter));
+                    wanted.extend(gateways::wanted(knowledge, datacenter, home));
                 }
             }
             wanted.insert(Topic::Chain(chain));

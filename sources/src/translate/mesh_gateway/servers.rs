@@ -57,7 +57,7 @@ pub(super) fn expose(making: &mut Making<'_>, first: bool) -> Option<()> {
     }
     for remote in remotes(knowledge, home) {
         let gateways = making.gateways(remote);
-        let (endpoints, _) = crate::gateways::as_endpoints(gateways, home);
+        let (endpoints, _) = crate::gateways::as_endpoints(knowledge, gateways, home);
         let cluster = making.cluster(&format!("servers/dc/{remote}"), endpoints);
         let any = name(remote);
         let each = SniName::Suffix(format!(".{any}"));
