@@ -27,7 +27,7 @@ const CALM: Duration = Duration::from_secs(1);
 const UPSTREAMS: [u16; 2] = [5000, 5001];
 
 /// The longest that a request may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const LIMIT: Duration = Duration::from_secs(4);
 
 /// The mesh under load.
 pub(crate) struct Scene {
