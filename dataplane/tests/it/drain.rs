@@ -59,6 +59,12 @@ async fn requests_under_way_finish_and_are_told_to_go() {
     let draining = tokio::spawn(async move { plane.drain(LONG).await });
     let readiness = proxy.plane.readiness();
     until("readiness to fail", || !readiness.borrow().ready).await;
+    // Connections are told after that, when their listener closes.
+    let address = proxy.address("in");
+    until("the listener to close", || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
     go.send(true).unwrap();
     let answer = client.response().await;
     assert_eq!(answer.text(), "done");
