@@ -57,7 +57,7 @@ pub(super) async fn with_endpoints(world: &World, plan: Plan, count: usize) -> V
                 1 => format!("127.0.0.1:{}", pair.callee.sidecar_ports()[0]),
                 more => elsewhere(more - 2),
             };
-            knows(&caller, &last).await;
+            knows(&caller, &last, count).await;
             series.samples.push(resident(plan, caller.tree()).await);
         }
         all.push(series);
@@ -129,17 +129,27 @@ fn elsewhere(index: usize) -> String {
     format!("127.1.{}.{}", index >> 8, index & 255)
 }
 
-/// Waits until a sidecar's own report names an endpoint.
-async fn knows(sidecar: &Sidecarred, address: &str) {
-    wait::until(&format!("endpoint {address}"), PATIENCE, async || {
-        // Envoy's page, or else ours: each answers 404 to the other's.
-        for path in ["/clusters", "/snapshot"] {
-            let reply = sidecar.admin.ask(Method::GET, path, "").await?;
-            if reply.text().contains(address) {
-                return Ok(());
-            }
+/// Waits until a sidecar's own report has so many instances, of which `last` was registered last.
+async fn knows(sidecar: &Sidecarred, last: &str, count: usize) {
+    wait::until(&format!("{count} instances"), PATIENCE, async || {
+        // Envoy's page names them all, ours counts them: each answers 404 to the other's.
+        let envoys = sidecar.admin.ask(Method::GET, "/clusters", "").await?;
+        let ours = sidecar.admin.ask(Method::GET, "/snapshot", "").await?;
+        if envoys.text().contains(last) || most_instances(&ours.text()) == count as u64 {
+            return Ok(());
         }
         Err("not known yet".to_owned())
     })
     .await;
+}
+
+/// Instances of the largest target in our report.
+fn most_instances(snapshot: &str) -> u64 {
+    let snapshot: Value = serde_json::from_str(snapshot).unwrap_or_default();
+    let clusters = snapshot["clusters"].as_array().into_iter().flatten();
+    let targets = clusters.filter_map(|cluster| cluster["targets"].as_array());
+    let counts = targets
+        .flatten()
+        .filter_map(|target| target["instances"]["all"].as_u64());
+    counts.max().unwrap_or_default()
 }

@@ -109,6 +109,19 @@ impl Scene {
         loads
     }
 
+    /// How many retries the callers had no budget for, since they began.
+    pub(crate) async fn refused_retries(&self) -> u64 {
+        let mut refused = 0;
+        for caller in &self.callers {
+            let snapshot = caller.admin.snapshot().await;
+            let clusters = snapshot["clusters"].as_array().into_iter().flatten();
+            let counts = clusters.map(|cluster| &cluster["limits"]["retries"]["refused"]);
+            let counts = counts.map(|count| count.as_u64().expect("a count of refusals"));
+            refused += counts.sum::<u64>();
+        }
+        refused
+    }
+
     /// What the callers say about requests that they gave up.
     pub(crate) fn refusals(&self) -> String {
         let logs = self.callers.iter().map(|caller| caller.process.log());
