@@ -52,7 +52,8 @@ async fn an_idle_data_plane_ends_at_once() {
 async fn requests_under_way_finish_and_are_told_to_go() {
     let (go, origin) = patient().await;
     let proxy = Proxy::start(simple(Http1, origin.address)).await;
-    let mut client = Client::connect(proxy.address("in")).await;
+    let address = proxy.address("in");
+    let mut client = Client::connect(address).await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     origin.has_seen(1).await;
     let plane = proxy.plane.clone();
@@ -60,7 +61,6 @@ async fn requests_under_way_finish_and_are_told_to_go() {
     let readiness = proxy.plane.readiness();
     until("readiness to fail", || !readiness.borrow().ready).await;
     // Connections are told after that, when their listener closes.
-    let address = proxy.address("in");
     until("the listener to close", || {
         std::net::TcpStream::connect(address).is_err()
     })
