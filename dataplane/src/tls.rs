@@ -11,7 +11,7 @@
 //! | [`client`] | what upstream connections present to the mesh and whom they expect there |
 //! | [`outside`] | the same to services outside the mesh |
 //! | [`peer`] | the proved other side of one connection |
-//! | [`terms`] | versions and suites that one side agrees to |
+//! | `terms` | versions and suites that one side agrees to |
 //! | [`failure`] | why a handshake came to nothing, for metric and log |
 
 pub mod certificate;
