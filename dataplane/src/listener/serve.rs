@@ -19,7 +19,8 @@ use tokio_rustls::server::TlsStream;
 
 /// How long a connection that has not said a word is kept when its listener
 /// drains: its first request may be on the way, as the client could not know.
-/// A busy client was seen to need more than 50 ms between the two.
+/// Generous, since a client on a busy machine may pause between the two; an idle
+/// process has no such connection and does not wait.
 const FIRST_WORD: Duration = Duration::from_millis(500);
 
 /// A connection that was just accepted, with what it counts in.
