@@ -17,9 +17,12 @@ pub fn root() -> &'static Path {
 }
 
 /// What `cargo metadata` says about everything that is built.
+///
+/// Not `--offline`: it wants the packages of other platforms too, which no build has
+/// fetched on a fresh machine.
 pub fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline"])
+        .args(["metadata", "--format-version=1", "--locked"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
