@@ -3,12 +3,9 @@
 
 use crate::cli::Run;
 use crate::entry;
-use consul::{Client, ConfigError};
-use meridian_config::{Gateway, GatewayFile, Report};
+use meridian_config::{Gateway, GatewayFile};
 use meridian_model::Bind;
-use meridian_program::{
-    Named, Outcome, Process, ProcessError, Settings, SettingsError, StartError,
-};
+use meridian_program::{Frame, Named, Outcome, PlanError};
 use meridian_sources::ConsulOptions;
 use meridian_sources::file::{self, FileSource, Loaded, Loader, WatchError};
 use meridian_sources::publish::SourceMetrics;
@@ -39,39 +36,21 @@ pub(crate) enum Plan {
 
 /// A gateway from a file.
 pub(crate) struct FilePlan {
-    settings: Settings,
-    client: Client,
+    frame: Frame,
     path: PathBuf,
     /// The file as it was at the start.
     file: Gateway,
 }
 
-/// What is wrong with the command line or the file.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PlanError {
-    /// The file has errors.
-    #[error("the configuration is refused:\n{0}")]
-    File(Report),
-    /// Options and file don't fit.
-    #[error("settings are refused")]
-    Settings(#[source] SettingsError),
-    /// Consul's address, token or certificates are malformed.
-    #[error("settings of the Consul client are refused")]
-    Consul(#[source] ConfigError),
-    /// The Consul client could not be made of them.
-    #[error("make the Consul client")]
-    Client(#[source] consul::Error),
-}
-
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error("set up the process")]
-    Process(#[source] ProcessError),
+    /// As any proxy.
+    #[error(transparent)]
+    Frame(#[from] meridian_program::RunError),
+    /// The file can't be followed.
     #[error("watch the configuration")]
     Watch(#[source] WatchError),
-    #[error("start the gateway")]
-    Start(#[source] StartError),
 }
 
 impl Plan {
@@ -88,7 +67,7 @@ impl Plan {
     pub(crate) async fn run(self) -> Result<Outcome, RunError> {
         match self {
             Self::File(plan) => plan.run().await,
-            Self::Entry(plan) => plan.run().await,
+            Self::Entry(plan) => Ok(plan.run().await?),
         }
     }
 }
@@ -98,42 +77,28 @@ impl FilePlan {
         // The command line demands a file where no entry is meant.
         let path = run.config.unwrap_or_default();
         let file = GatewayFile::load(&path).map_err(PlanError::File)?.value;
-        let environment = |name: &str| std::env::var(name).ok();
-        let config = run
-            .consul
-            .client_config(&file.startup.consul, environment)
-            .map_err(PlanError::Consul)?;
         let named = Named {
             service: file.service.as_deref().unwrap_or(BUILD.program),
             workers: meridian_program::settings::every_processor(),
         };
-        let settings = Settings::new(named, &file.startup, &run.program);
-        Ok(Self {
-            settings: settings.map_err(PlanError::Settings)?,
-            client: Client::new(config).map_err(PlanError::Client)?,
-            path,
-            file,
-        })
+        let frame = Frame::new(named, &file.startup, &run.program, &run.consul)?;
+        Ok(Self { frame, path, file })
     }
 
     async fn run(self) -> Result<Outcome, RunError> {
-        let process = Process::begin(BUILD, &self.settings.log).map_err(RunError::Process)?;
-        let opened = process
-            .open(self.settings.clone())
-            .await
-            .map_err(RunError::Start)?;
+        let (process, opened) = self.frame.open(BUILD).await?;
         let counts = opened.counts();
         let file = self.watch(counts.clone()).map_err(RunError::Watch)?;
         let registered = self.register();
         let consul = resolve::Consul {
-            client: self.client,
+            client: self.frame.client,
             options: ConsulOptions::default(),
             service: self.file.service,
         };
         let source = resolve::run(file.intents.clone(), Some(consul), counts);
         let proxy = opened
             .start(source.snapshots.clone())
-            .map_err(RunError::Start)?;
+            .map_err(meridian_program::RunError::Start)?;
         let reload = file.reload_handle();
         let outcome = process.supervise(vec![proxy], || reload.now()).await;
         if let Some(registered) = registered {
@@ -180,7 +145,7 @@ impl FilePlan {
             },
             ..GatewayService::default()
         };
-        Some(register::register(self.client.clone(), service))
+        Some(register::register(self.frame.client.clone(), service))
     }
 }
 

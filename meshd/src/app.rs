@@ -1,11 +1,9 @@
 //! How the parts of a sidecar are put together.
 
 use crate::cli::{MemoryWords, Run, Wanted};
-use consul::{Client, ClientConfig, ConfigError};
-use meridian_config::{MeshFile, Report, Startup};
-use meridian_program::{
-    Named, Outcome, Process, ProcessError, Settings, SettingsError, StartError,
-};
+use consul::ClientConfig;
+use meridian_config::{MeshFile, Startup};
+use meridian_program::{Frame, Named, Outcome, RunError};
 use meridian_sources::{
     ConsulOptions, Memory, MemoryError, MemoryOptions, consul_mesh, sni_gateway,
 };
@@ -21,13 +19,9 @@ const BUILD: BuildInfo = BuildInfo {
 /// two threads move more than most applications can answer.
 const MOST_WORKERS: usize = 2;
 
-/// What a file says that isn't there.
-const NO_FILE: &str = "version: mesh/v1\n";
-
 /// Everything that was asked for, checked, before anything is started.
 pub(crate) struct Plan {
-    settings: Settings,
-    client: Client,
+    frame: Frame,
     wanted: Wanted,
     memory: Option<Memory>,
 }
@@ -35,18 +29,9 @@ pub(crate) struct Plan {
 /// What is wrong with the command line or the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
-    /// The file has errors.
-    #[error("the configuration is refused:\n{0}")]
-    File(Report),
-    /// Options and file don't fit.
-    #[error("settings are refused")]
-    Settings(#[source] SettingsError),
-    /// Consul's address, token or certificates are malformed.
-    #[error("settings of the Consul client are refused")]
-    Consul(#[source] ConfigError),
-    /// The Consul client could not be made of them.
-    #[error("make the Consul client")]
-    Client(#[source] consul::Error),
+    /// As of any proxy.
+    #[error(transparent)]
+    Frame(#[from] meridian_program::PlanError),
     /// Keys have nowhere to go.
     #[error("--keep-keys needs --state-dir, or `state.directory` in the file")]
     NoDirectory,
@@ -55,34 +40,20 @@ pub(crate) enum PlanError {
     Memory(#[source] MemoryError),
 }
 
-/// Why the sidecar did not start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
-    #[error("set up the process")]
-    Process(#[source] ProcessError),
-    #[error("start the sidecar")]
-    Start(#[source] StartError),
-}
-
 impl Plan {
     /// Reads everything that can be wrong.
     pub(crate) fn new(run: Run) -> Result<Self, PlanError> {
         let file = startup(&run)?;
-        let environment = |name: &str| std::env::var(name).ok();
-        let config = run
-            .consul
-            .client_config(&file.consul, environment)
-            .map_err(PlanError::Consul)?;
         let (wanted, service) = run.which.wanted();
-        let memory = memory(&run.memory, &file, &wanted, &config)?;
         let every = meridian_program::settings::every_processor();
         let named = Named {
             service: &service,
             workers: every.min(NonZeroUsize::new(MOST_WORKERS).unwrap_or(every)),
         };
+        let frame = Frame::new(named, &file, &run.program, &run.consul)?;
+        let memory = memory(&run.memory, &file, &wanted, frame.client.config())?;
         Ok(Self {
-            settings: Settings::new(named, &file, &run.program).map_err(PlanError::Settings)?,
-            client: Client::new(config).map_err(PlanError::Client)?,
+            frame,
             wanted,
             memory,
         })
@@ -90,27 +61,15 @@ impl Plan {
 
     /// Runs until the end is asked for.
     pub(crate) async fn run(self) -> Result<Outcome, RunError> {
-        let process = Process::begin(BUILD, &self.settings.log).map_err(RunError::Process)?;
-        let opened = process.open(self.settings).await.map_err(RunError::Start)?;
         let options = ConsulOptions {
             memory: self.memory,
             ..ConsulOptions::default()
         };
-        let source = match self.wanted {
-            Wanted::Sidecar(sidecar) => {
-                consul_mesh::run(self.client, sidecar, options, opened.counts())
-            }
-            Wanted::Gateway(gateway) => {
-                sni_gateway::run(self.client, gateway, options, opened.counts())
-            }
+        let source = |client, counts| match self.wanted {
+            Wanted::Sidecar(sidecar) => consul_mesh::run(client, sidecar, options, counts),
+            Wanted::Gateway(gateway) => sni_gateway::run(client, gateway, options, counts),
         };
-        let proxy = opened
-            .start(source.snapshots.clone())
-            .map_err(RunError::Start)?;
-        // Held until the end: what changes while the proxy drains still counts.
-        let outcome = process.supervise(vec![proxy], || {}).await;
-        drop(source);
-        Ok(outcome)
+        self.frame.run(BUILD, source).await
     }
 }
 
@@ -148,10 +107,10 @@ fn memory(
         .map_err(PlanError::Memory)
 }
 
-fn startup(run: &Run) -> Result<Startup, PlanError> {
-    let loaded = match &run.config {
-        Some(path) => MeshFile::load(path),
-        None => MeshFile::parse(NO_FILE, "(no file)"),
+fn startup(run: &Run) -> Result<Startup, meridian_program::PlanError> {
+    let Some(path) = &run.config else {
+        return Ok(Startup::default());
     };
-    Ok(loaded.map_err(PlanError::File)?.value.startup)
+    let loaded = MeshFile::load(path).map_err(meridian_program::PlanError::File)?;
+    Ok(loaded.value.startup)
 }

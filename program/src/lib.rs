@@ -2,11 +2,13 @@
 //! `meridian` do alike between `main` and the data plane.
 //!
 //! Read in the order of a program's life: [`options`] on the command line and
-//! [`settings`] in the file say how it runs; [`supervise`] sets the process up;
+//! [`settings`] in the file say how it runs, and make a [`frame`] with the client
+//! of Consul; [`supervise`] sets the process up;
 //! [`proxy`] opens telemetry and the admin listener, starts the data plane, and
 //! drains it; sources count in [`Counts`]; [`outcome`] is the exit code.
 //! [`validate`] is the subcommand that starts nothing.
 
+pub mod frame;
 pub mod options;
 pub mod outcome;
 pub mod proxy;
@@ -18,6 +20,7 @@ mod counts;
 mod scrape;
 
 pub use counts::Counts;
+pub use frame::{Frame, PlanError, RunError};
 pub use options::{ConsulOptions, ProgramOptions};
 pub use outcome::Outcome;
 pub use proxy::{Opened, Proxy, StartError};
