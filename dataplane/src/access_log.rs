@@ -1,11 +1,13 @@
 //! The access log of the moment: the program's own, or the one that came with the traffic.
 
+mod line;
+
 use arc_swap::ArcSwapOption;
 use meridian_model::AccessLogPlan;
-use meridian_model::access_log::{LinePlan, LogDestination};
+use meridian_model::access_log::LogDestination;
 use meridian_telemetry::access_log::{
     AccessLog, AccessLogConfig, AccessLogError, AccessLogFormat, AccessLogMetrics, AccessRecord,
-    Destination, LinePattern,
+    Destination,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -71,10 +73,7 @@ impl fmt::Debug for LogSwitch {
 }
 
 fn config(plan: &AccessLogPlan) -> (AccessLogConfig, Vec<String>) {
-    let (pattern, unknown) = match &plan.line {
-        LinePlan::Text(text) => LinePattern::text(text),
-        LinePlan::Json(fields) => LinePattern::json(fields),
-    };
+    let (pattern, unknown) = line::pattern(&plan.line);
     let config = AccessLogConfig {
         format: AccessLogFormat::Pattern(Arc::new(pattern)),
         destination: match &plan.destination {

@@ -22,6 +22,7 @@ pub mod jwt;
 pub mod listener;
 pub mod log;
 pub mod name;
+pub mod operator;
 pub mod pattern;
 pub mod policy;
 pub mod rate;

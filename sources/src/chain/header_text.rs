@@ -6,72 +6,59 @@
 use http::{HeaderName, HeaderValue};
 use meridian_model::HeaderText;
 use meridian_model::header::{AddressPart, HeaderPart};
+use meridian_model::operator::{self, Operator, Piece};
 
 /// Reads a value, or says why it can't be written.
 pub(super) fn read(written: &str) -> Result<HeaderText, String> {
-    let mut parts = Vec::new();
-    let mut text = String::new();
-    let mut rest = written;
-    while let Some((before, after)) = rest.split_once('%') {
-        text.push_str(before);
-        if let Some(after) = after.strip_prefix('%') {
-            text.push('%');
-            rest = after;
-            continue;
+    let parts = operator::pieces(written).into_iter().map(part);
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    match &*parts {
+        [] => fixed("").map(HeaderText::Fixed),
+        [HeaderPart::Text(text)] => fixed(text).map(HeaderText::Fixed),
+        _ => Ok(HeaderText::Composed(parts)),
+    }
+}
+
+fn part(piece: Piece<'_>) -> Result<HeaderPart, String> {
+    match piece {
+        Piece::Text(text) => fixed(&text).map(|_| HeaderPart::Text(text)),
+        Piece::Operator(operator) => {
+            known(&operator).ok_or_else(|| format!("`{operator}` is not known"))
         }
-        let (word, after) = after
-            .split_once('%')
-            .ok_or_else(|| format!("`%{after}` has no end"))?;
-        if !text.is_empty() {
-            parts.push(fixed(std::mem::take(&mut text))?);
-        }
-        parts.push(part(word)?);
-        rest = after;
-    }
-    text.push_str(rest);
-    if parts.is_empty() {
-        let value = HeaderValue::from_str(&text).map_err(|_| not_allowed(&text))?;
-        return Ok(HeaderText::Fixed(value));
-    }
-    if !text.is_empty() {
-        parts.push(fixed(text)?);
-    }
-    Ok(HeaderText::Composed(parts))
-}
-
-fn fixed(text: String) -> Result<HeaderPart, String> {
-    match HeaderValue::from_str(&text) {
-        Ok(_) => Ok(HeaderPart::Text(text)),
-        Err(_) => Err(not_allowed(&text)),
+        Piece::Unclosed(rest) => Err(format!("`%{rest}` has no end")),
     }
 }
 
-fn not_allowed(text: &str) -> String {
-    format!("`{}` is no header value", text.escape_debug())
+fn fixed(text: &str) -> Result<HeaderValue, String> {
+    let not_allowed = |_| format!("`{}` is no header value", text.escape_debug());
+    HeaderValue::from_str(text).map_err(not_allowed)
 }
 
-fn part(word: &str) -> Result<HeaderPart, String> {
+fn known(operator: &Operator<'_>) -> Option<HeaderPart> {
     use AddressPart::{Ip, Port, Whole};
-    if let Some(name) = word
-        .strip_prefix("REQ(")
-        .and_then(|rest| rest.strip_suffix(')'))
-    {
-        return request(name).ok_or_else(|| format!("`%{word}%` is not known"));
+    if operator.length.is_some() {
+        return None;
     }
-    Ok(match word {
-        "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
+    Some(match (operator.name, operator.argument) {
+        ("REQ", Some(name)) => return request(name),
+        ("DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", None) => {
             HeaderPart::Client(Whole)
         }
-        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
-        | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => HeaderPart::Client(Ip),
-        "DOWNSTREAM_REMOTE_PORT" | "DOWNSTREAM_DIRECT_REMOTE_PORT" => HeaderPart::Client(Port),
-        "DOWNSTREAM_LOCAL_ADDRESS" => HeaderPart::Local(Whole),
-        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => HeaderPart::Local(Ip),
-        "DOWNSTREAM_LOCAL_PORT" => HeaderPart::Local(Port),
-        "DOWNSTREAM_PEER_URI_SAN" => HeaderPart::ClientIdentity,
-        "REQUESTED_SERVER_NAME" => HeaderPart::ServerName,
-        "PROTOCOL" => HeaderPart::Protocol,
-        other => return Err(format!("`%{other}%` is not known")),
+        (
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT"
+            | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+            None,
+        ) => HeaderPart::Client(Ip),
+        ("DOWNSTREAM_REMOTE_PORT" | "DOWNSTREAM_DIRECT_REMOTE_PORT", None) => {
+            HeaderPart::Client(Port)
+        }
+        ("DOWNSTREAM_LOCAL_ADDRESS", None) => HeaderPart::Local(Whole),
+        ("DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", None) => HeaderPart::Local(Ip),
+        ("DOWNSTREAM_LOCAL_PORT", None) => HeaderPart::Local(Port),
+        ("DOWNSTREAM_PEER_URI_SAN", None) => HeaderPart::ClientIdentity,
+        ("REQUESTED_SERVER_NAME", None) => HeaderPart::ServerName,
+        ("PROTOCOL", None) => HeaderPart::Protocol,
+        _ => return None,
     })
 }
 
@@ -133,6 +120,11 @@ mod tests {
         for written in ["%START_TIME%", "%REQ(a b)%", "50%", "%PROTOCOL", "a\nb"] {
             assert!(read(written).is_err(), "{written}");
         }
+        for written in ["%PROTOCOL:3%", "%PROTOCOL(a)%", "%REQ(X-Id):3%", "%REQ%"] {
+            assert!(read(written).is_err(), "{written}");
+        }
+        let error = read("%START_TIME(%Y)%").unwrap_err();
+        assert!(error.contains("%START_TIME(%Y)%"), "{error}");
         let error = read("x %UPSTREAM_CLUSTER%").unwrap_err();
         assert!(error.contains("%UPSTREAM_CLUSTER%"), "{error}");
     }

@@ -1,8 +1,7 @@
-//! Lines after a pattern of the operator's, in the words of Envoy's access log.
+//! Lines after a pattern of the operator's, in the manner of Envoy's access log.
 //!
 //! Dashboards that read the log of a service's Envoy go on reading ours. What a record doesn't
-//! hold is `-` in text and `null` in JSON, as there; who reads the pattern is told of operators
-//! that never hold anything here.
+//! hold is `-` in text and `null` in JSON, as there.
 
 use std::fmt::Write;
 use std::io;
@@ -80,23 +79,6 @@ pub enum Field {
 }
 
 impl LinePattern {
-    /// Reads a text pattern. Beside it, the operators that hold nothing.
-    pub fn text(pattern: &str) -> (Self, Vec<String>) {
-        let mut unknown = Vec::new();
-        (Self::Text(pieces(pattern, &mut unknown)), unknown)
-    }
-
-    /// Reads the patterns of an object's fields. Beside them, the operators that hold nothing.
-    pub fn json(fields: &[(String, String)]) -> (Self, Vec<String>) {
-        let mut unknown = Vec::new();
-        let mut read = |(name, pattern): &(String, String)| {
-            let pieces = pieces(pattern, &mut unknown);
-            (name.clone(), pieces)
-        };
-        let fields = fields.iter().map(&mut read).collect();
-        (Self::Json(fields), unknown)
-    }
-
     /// Appends the record's line.
     pub(super) fn append(&self, record: &AccessRecord, lines: &mut Vec<u8>) -> io::Result<()> {
         match self {
@@ -248,121 +230,6 @@ fn flags(outcome: Option<&str>) -> &'static str {
     }
 }
 
-fn pieces(pattern: &str, unknown: &mut Vec<String>) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut words = String::new();
-    let mut rest = pattern;
-    while let Some((before, after)) = rest.split_once('%') {
-        words.push_str(before);
-        if let Some(after) = after.strip_prefix('%') {
-            words.push('%');
-            rest = after;
-            continue;
-        }
-        let Some(end) = end_of_operator(after) else {
-            unknown.push(format!("%{after}"));
-            return finish(pieces, words, "");
-        };
-        if !words.is_empty() {
-            pieces.push(Piece::Words(std::mem::take(&mut words)));
-        }
-        pieces.push(operator(&after[..end], unknown));
-        rest = &after[end + 1..];
-    }
-    finish(pieces, words, rest)
-}
-
-fn finish(mut pieces: Vec<Piece>, mut words: String, rest: &str) -> Vec<Piece> {
-    words.push_str(rest);
-    if !words.is_empty() {
-        pieces.push(Piece::Words(words));
-    }
-    pieces
-}
-
-/// Where the closing `%` is. One within parentheses, as in `START_TIME(%Y)`, is not.
-fn end_of_operator(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    text.char_indices().find_map(|(index, c)| {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '%' if depth == 0 => return Some(index),
-            _ => {}
-        }
-        None
-    })
-}
-
-/// `NAME`, `NAME(ARGUMENT)`, either with `:LENGTH`.
-fn operator(text: &str, unknown: &mut Vec<String>) -> Piece {
-    let (name, most) = match text.rsplit_once(':') {
-        Some((name, length)) if !name.ends_with('(') && length.parse::<usize>().is_ok() => {
-            (name, length.parse().ok())
-        }
-        _ => (text, None),
-    };
-    let (name, argument) = match name.strip_suffix(')').and_then(|name| name.split_once('(')) {
-        Some((name, argument)) => (name, Some(argument)),
-        None => (name, None),
-    };
-    let field = field(name, argument);
-    if field == Field::Nothing {
-        unknown.push(format!("%{text}%"));
-    }
-    Piece::Field(field, most)
-}
-
-fn field(name: &str, argument: Option<&str>) -> Field {
-    match (name, argument) {
-        ("REQ", Some(header)) => request_header(header),
-        ("RESP", Some(header)) if is(header, "x-envoy-upstream-service-time") => {
-            Field::UpstreamDuration
-        }
-        ("START_TIME", None) => Field::StartTime,
-        ("DURATION", None) => Field::Duration,
-        ("PROTOCOL", None) => Field::Protocol,
-        ("RESPONSE_CODE", None) => Field::Status,
-        ("RESPONSE_FLAGS", None) => Field::Flags,
-        ("RESPONSE_CODE_DETAILS", None) => Field::Details,
-        ("BYTES_RECEIVED", None) => Field::Received,
-        ("BYTES_SENT", None) => Field::Sent,
-        ("UPSTREAM_HOST", None) => Field::Endpoint,
-        ("UPSTREAM_CLUSTER", None) => Field::Cluster,
-        ("ROUTE_NAME", None) => Field::Route,
-        ("DOWNSTREAM_REMOTE_ADDRESS", None) => Field::Client,
-        ("DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", None) => Field::ClientAddress,
-        ("DOWNSTREAM_PEER_URI_SAN", None) => Field::PeerIdentity,
-        _ => Field::Nothing,
-    }
-}
-
-/// `A`, or `A?B`: the first that there is. The path of a record is the one before any rewrite.
-fn request_header(header: &str) -> Field {
-    let header = match header.split_once('?') {
-        Some((first, second)) if is(first, "x-envoy-original-path") => second,
-        _ => header,
-    };
-    for (name, field) in [
-        (":method", Field::Method),
-        (":path", Field::Path),
-        ("x-envoy-original-path", Field::Path),
-        (":authority", Field::Authority),
-        ("host", Field::Authority),
-        ("user-agent", Field::UserAgent),
-        ("x-request-id", Field::RequestId),
-    ] {
-        if is(header, name) {
-            return field;
-        }
-    }
-    Field::Nothing
-}
-
-fn is(header: &str, name: &str) -> bool {
-    header.eq_ignore_ascii_case(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,14 +257,41 @@ mod tests {
         String::from_utf8(lines).unwrap()
     }
 
+    fn words(words: &str) -> Piece {
+        Piece::Words(words.to_owned())
+    }
+
+    fn whole(field: Field) -> Piece {
+        Piece::Field(field, None)
+    }
+
     #[test]
     fn text_is_written_as_the_pattern_says() {
-        let (pattern, unknown) = LinePattern::text(
-            "[%START_TIME%] %REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL% \
-             %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DURATION%ms 100%% \
-             %REQ(USER-AGENT):3% %UPSTREAM_HOST% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\n",
-        );
-        assert_eq!(unknown, Vec::<String>::new());
+        let pattern = LinePattern::Text(vec![
+            words("["),
+            whole(Field::StartTime),
+            words("] "),
+            whole(Field::Method),
+            words(" "),
+            whole(Field::Path),
+            words(" "),
+            whole(Field::Protocol),
+            words(" "),
+            whole(Field::Status),
+            words(" "),
+            whole(Field::Flags),
+            words(" "),
+            whole(Field::Details),
+            words(" "),
+            whole(Field::Duration),
+            words("ms 100% "),
+            Piece::Field(Field::UserAgent, Some(3)),
+            words(" "),
+            whole(Field::Endpoint),
+            words(" "),
+            whole(Field::ClientAddress),
+            words("\n"),
+        ]);
         assert_eq!(
             line(&pattern),
             "[2023-11-14T22:13:20.123Z] GET /orders?id=1 HTTP/1.1 503 UH no_healthy_upstream \
@@ -407,20 +301,19 @@ mod tests {
 
     #[test]
     fn a_record_stays_one_line() {
-        let (pattern, _) = LinePattern::text("%REQ(User-Agent)%\n");
+        let pattern = LinePattern::Text(vec![whole(Field::UserAgent), words("\n")]);
         assert_eq!(line(&pattern), "curl 8\n");
     }
 
     #[test]
     fn fields_of_an_object_keep_their_types() {
-        let field = |name: &str, pattern: &str| (name.to_owned(), pattern.to_owned());
-        let (pattern, unknown) = LinePattern::json(&[
-            field("code", "%RESPONSE_CODE%"),
-            field("agent", "%REQ(USER-AGENT)%"),
-            field("both", "%BYTES_SENT% bytes"),
-            field("none", "%UPSTREAM_CLUSTER%"),
+        let field = |name: &str, pieces: &[Piece]| (name.to_owned(), pieces.to_vec());
+        let pattern = LinePattern::Json(vec![
+            field("code", &[whole(Field::Status)]),
+            field("agent", &[whole(Field::UserAgent)]),
+            field("both", &[whole(Field::Sent), words(" bytes")]),
+            field("none", &[whole(Field::Cluster)]),
         ]);
-        assert_eq!(unknown, Vec::<String>::new());
         assert_eq!(
             line(&pattern),
             "{\"code\":503,\"agent\":\"curl\\n8\",\"both\":\"19 bytes\",\"none\":null}\n"
@@ -428,18 +321,9 @@ mod tests {
     }
 
     #[test]
-    fn operators_that_hold_nothing_are_told() {
-        let (pattern, unknown) = LinePattern::text(
-            "%REQ(X-FOO)% %START_TIME(%Y/%m)% %DYNAMIC_METADATA(a:b)% %RESP(A):5% %DURATION",
-        );
-        let told = [
-            "%REQ(X-FOO)%",
-            "%START_TIME(%Y/%m)%",
-            "%DYNAMIC_METADATA(a:b)%",
-            "%RESP(A):5%",
-            "%DURATION",
-        ];
-        assert_eq!(unknown, told);
-        assert_eq!(line(&pattern), "- - - - ");
+    fn what_no_record_holds_is_a_dash() {
+        let cut = Piece::Field(Field::Nothing, Some(5));
+        let pattern = LinePattern::Text(vec![whole(Field::Nothing), words(" "), cut]);
+        assert_eq!(line(&pattern), "- -");
     }
 }

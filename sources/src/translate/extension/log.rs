@@ -4,6 +4,7 @@ use super::target::target;
 use super::{Arguments, header_values};
 use consul::agent::Proxy;
 use meridian_model::log::{LogField, LogPiece, LogValue};
+use meridian_model::operator::{self, Operator, Piece};
 use meridian_model::{Cluster, LogExport, UpstreamProtocol};
 use serde_json::Value;
 use std::time::Duration;
@@ -113,50 +114,31 @@ fn value(name: &str, written: &Value, complaints: &mut Vec<String>) -> Result<Lo
     })
 }
 
-/// Envoy's command operators, `%LIKE_THIS%`. What is not known of a request is named, and stands
-/// as `-` in the log.
+/// What Envoy's operators ask for. What is not known of a request is named, and stands as `-` in
+/// the log.
 fn template(name: &str, text: &str, complaints: &mut Vec<String>) -> Vec<LogPiece> {
-    let mut pieces = Vec::new();
-    let mut push = |piece: LogPiece| {
-        if piece != LogPiece::Literal(String::new()) {
-            pieces.push(piece);
-        }
-    };
-    let literal = |text: &str| LogPiece::Literal(text.to_owned());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        let Some((operator, behind)) = after.split_once('%') else {
-            break;
-        };
-        push(literal(before));
-        rest = behind;
-        match (operator, field(operator)) {
-            ("", _) => push(literal("%")),
-            (_, Some(field)) => push(LogPiece::Field(field)),
-            (_, None) => {
-                complaints.push(format!("`{name}`: `%{operator}%` is not known here"));
-                push(literal("-"));
+    let read = |piece: Piece<'_>| match piece {
+        Piece::Text(text) => LogPiece::Literal(text),
+        Piece::Unclosed(rest) => LogPiece::Literal(format!("%{rest}")),
+        Piece::Operator(operator) => match field(&operator) {
+            Some(field) => LogPiece::Field(field),
+            None => {
+                complaints.push(format!("`{name}`: `{operator}` is not known here"));
+                LogPiece::Literal("-".to_owned())
             }
-        }
-    }
-    push(literal(rest));
-    pieces
+        },
+    };
+    operator::pieces(text).into_iter().map(read).collect()
 }
 
-fn field(operator: &str) -> Option<LogField> {
-    if let Some(inside) = operator.strip_prefix("REQ(") {
-        let (names, _) = inside.split_once(')')?;
-        let mut names = names.split('?');
-        // What Envoy alone writes is never there; then the alternative holds.
-        let first = names.next()?;
-        let name = match (first.to_ascii_lowercase().as_str(), names.next()) {
-            ("x-envoy-original-path", Some(alternative)) => alternative,
-            (_, None) => first,
-            _ => return None,
-        };
+fn field(operator: &Operator<'_>) -> Option<LogField> {
+    if let Some(name) = operator.request_header() {
         return header(&name.to_ascii_lowercase());
     }
-    Some(match operator {
+    if operator.argument.is_some() || operator.length.is_some() {
+        return None;
+    }
+    Some(match operator.name {
         "START_TIME" => LogField::StartTime,
         "PROTOCOL" => LogField::Protocol,
         "RESPONSE_CODE" => LogField::Status,
@@ -260,16 +242,18 @@ mod tests {
         let expected = [
             literal("a "),
             LogPiece::Field(LogField::Path),
-            literal(" 5"),
-            literal("%"),
-            literal(" "),
+            literal(" 5% "),
             literal("-"),
             literal(" "),
             LogPiece::Field(LogField::Status),
-            literal(" 7%"),
+            literal(" 7"),
+            literal("%"),
         ];
         assert_eq!(pieces, expected);
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("%REQ(X-A)%"));
+        let pieces = template("Body", "%START_TIME(%Y)%", &mut complaints);
+        assert_eq!(pieces, [literal("-")]);
+        assert!(complaints[1].contains("%START_TIME(%Y)%"));
     }
 }
