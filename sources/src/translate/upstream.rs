@@ -1,13 +1,16 @@
 //! The outbound side of a sidecar: one listener for each upstream of its registration.
 
+mod bind;
+
 use super::foreign;
-use super::inbound::{CLUSTER, TCP_IDLE, ip};
+use super::inbound::{CLUSTER, TCP_IDLE};
 use super::opaque::Opaque;
 use super::policy;
 use super::prepared::Prepared;
 use crate::chain::{self, Instances, Setting, Traffic};
 use crate::knowledge::ChainQuery;
 use crate::publish::Contents;
+use bind::{bind, bind_text};
 use consul::agent::{MeshGateway, Proxy, Upstream as Written, UpstreamKind};
 use consul::chain::CompiledChain;
 use consul::health::ServiceEntry;
@@ -20,7 +23,6 @@ use meridian_model::{
     Service, TlsTerms, TrustDomain,
 };
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// An upstream to be opened.
@@ -196,49 +198,6 @@ fn destination(written: &Written) -> String {
     label
 }
 
-fn bind(written: &Written) -> Result<Bind, String> {
-    match &written.destination_type {
-        UpstreamKind::Service | UpstreamKind::PreparedQuery => {}
-        UpstreamKind::Other(kind) => return Err(format!("destination type `{kind}` is not known")),
-    }
-    if !written.destination_peer.is_empty() {
-        return Err("cluster peers are not served".to_owned());
-    }
-    if !written.local_bind_socket_path.is_empty() {
-        let mode = match written.local_bind_socket_mode.as_str() {
-            "" => None,
-            text => Some(socket_mode(text)?),
-        };
-        return Ok(Bind::Unix {
-            path: written.local_bind_socket_path.as_str().into(),
-            mode,
-        });
-    }
-    let address = match written.local_bind_address.as_str() {
-        "" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        host => ip(host)?,
-    };
-    match written.local_bind_port {
-        0 => Err("it has neither LocalBindPort nor LocalBindSocketPath".to_owned()),
-        port => Ok(Bind::Tcp(SocketAddr::new(address, port))),
-    }
-}
-
-/// Octal, as in `chmod`.
-fn socket_mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| format!("LocalBindSocketMode `{text}` is no octal mode"))
-}
-
-fn bind_text(bind: &Bind) -> String {
-    match bind {
-        Bind::Tcp(address) => address.to_string(),
-        Bind::Unix { path, .. } => path.display().to_string(),
-    }
-}
-
 fn upstream(
     label: String,
     bind: Bind,
@@ -289,127 +248,4 @@ fn upstream(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-    use std::time::Duration;
-
-    fn read(written: Value) -> (Vec<Upstream>, Vec<Rejection>) {
-        upstreams(&serde_json::from_value(json!({ "Upstreams": written })).unwrap())
-    }
-
-    fn chain(upstream: &Upstream) -> &ChainQuery {
-        match &upstream.destination {
-            Destination::Chain(chain) => chain,
-            Destination::Prepared(_) => panic!("{upstream:?}"),
-        }
-    }
-
-    #[test]
-    fn a_prepared_query_has_a_label_of_its_own() {
-        let (found, rejected) = read(json!([
-            {"DestinationName": "a", "LocalBindPort": 1},
-            {"DestinationName": "a", "LocalBindPort": 2, "DestinationType": "prepared_query",
-                "Datacenter": "dc2"},
-        ]));
-        assert_eq!(rejected, []);
-        let labels: Vec<_> = found.iter().map(|u| u.label.as_str()).collect();
-        assert_eq!(labels, ["a", "prepared_query:a?dc=dc2"]);
-        let Destination::Prepared(prepared) = &found[1].destination else {
-            panic!("{found:?}")
-        };
-        assert_eq!(prepared.query.datacenter.as_deref(), Some("dc2"));
-    }
-
-    fn tcp(text: &str) -> Bind {
-        Bind::Tcp(text.parse().unwrap())
-    }
-
-    #[test]
-    fn binds_by_address_or_socket() {
-        let (found, rejected) = read(json!([
-            {"DestinationName": "a", "LocalBindPort": 5000},
-            {"DestinationName": "b", "LocalBindAddress": "0.0.0.0", "LocalBindPort": 5001},
-            {"DestinationName": "c", "LocalBindSocketPath": "/s", "LocalBindSocketMode": "0640"},
-        ]));
-        assert_eq!(rejected, []);
-        let binds: Vec<_> = found.into_iter().map(|upstream| upstream.bind).collect();
-        let socket = Bind::Unix {
-            path: "/s".into(),
-            mode: Some(0o640),
-        };
-        assert_eq!(binds, [tcp("127.0.0.1:5000"), tcp("0.0.0.0:5001"), socket]);
-    }
-
-    #[test]
-    fn defaults_and_central_ones_are_not_bound() {
-        let (found, rejected) = read(json!([
-            {"DestinationName": "*"},
-            {"DestinationName": "a", "CentrallyConfigured": true},
-        ]));
-        assert_eq!((found, rejected), (Vec::new(), Vec::new()));
-    }
-
-    #[test]
-    fn a_bad_upstream_rejects_itself_only() {
-        let (found, rejected) = read(json!([
-            {"DestinationName": "a"},
-            {"DestinationName": "b", "LocalBindPort": 1, "DestinationType": "teapot"},
-            {"DestinationName": "c", "LocalBindPort": 1, "DestinationPeer": "east"},
-            {"DestinationName": "d", "LocalBindSocketPath": "/s", "LocalBindSocketMode": "9"},
-            {"DestinationName": "e", "LocalBindPort": 1},
-        ]));
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].label, "e");
-        let named: Vec<_> = rejected.iter().map(|r| r.resource.as_str()).collect();
-        assert_eq!(
-            named,
-            [
-                "upstream a",
-                "upstream b",
-                "upstream c?peer=east",
-                "upstream d"
-            ]
-        );
-    }
-
-    #[test]
-    fn labels_stay_short_and_unique() {
-        let (found, _) = read(json!([
-            {"DestinationName": "a", "LocalBindPort": 1, "DestinationNamespace": "default"},
-            {"DestinationName": "a", "LocalBindPort": 2},
-            {"DestinationName": "a", "LocalBindPort": 3, "Datacenter": "dc2"},
-        ]));
-        let labels: Vec<_> = found.iter().map(|u| u.label.as_str()).collect();
-        assert_eq!(labels, ["a", "a@127.0.0.1:2", "a?dc=dc2"]);
-        assert_eq!(chain(&found[2]).datacenter.as_deref(), Some("dc2"));
-    }
-
-    #[test]
-    fn settings_reach_chain_limits_and_ejection() {
-        let (found, rejected) = read(json!([{"DestinationName": "a", "LocalBindPort": 1,
-            "MeshGateway": {"Mode": "local"},
-            "Config": {"connect_timeout_ms": 700, "protocol": "http",
-                "limits": {"MaxConnections": 5, "MaxPendingRequests": null, "max_concurrent_requests": 0},
-                "passive_health_check": {"MaxFailures": 2, "Interval": 3000000000u64,
-                    "EnforcingConsecutive5xx": 0, "BaseEjectionTime": 600000000000u64}}}]));
-        assert_eq!(rejected, []);
-        let upstream = &found[0];
-        let chain = chain(upstream);
-        assert_eq!(chain.connect_timeout, Some(Duration::from_millis(700)));
-        assert_eq!(chain.protocol.as_deref(), Some("http"));
-        assert_eq!(chain.mesh_gateway.as_deref(), Some("local"));
-        let limits = upstream.limits;
-        assert_eq!(
-            (limits.connections, limits.pending_requests, limits.requests),
-            (Some(5), None, Some(0))
-        );
-        let outlier = upstream.outlier;
-        assert_eq!(
-            (outlier.consecutive_failures, outlier.enforcing_percent),
-            (2, 0)
-        );
-        assert_eq!(outlier.interval, Duration::from_secs(3));
-        assert_eq!(outlier.max_ejection, Duration::from_secs(600));
-    }
-}
+mod tests;
