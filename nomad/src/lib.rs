@@ -1,5 +1,5 @@
-//! A client for the part of Nomad's HTTP API that Meridian uses: the agent, its
-//! regions, services registered with Nomad, and running jobs.
+//! A client for a part of Nomad's HTTP API: the agent, its regions, services
+//! registered with Nomad, and running jobs.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), nomad::Error> {
