@@ -18,7 +18,7 @@ use anyhow::Context;
 use clap::Parser;
 use cli::{Cli, Command};
 use meridian_config::GatewayFile;
-use meridian_program::Outcome;
+use meridian_program::{Outcome, control};
 use std::process::ExitCode;
 
 /// As in the programs that `dev` stands for.
@@ -37,28 +37,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
-        Command::Dev(dev) => on_runtime(dev::run(&dev)),
-        Command::Demo(demo) => on_runtime(demo::run(&demo)),
+        Command::Dev(dev) => Ok(control::run(dev::run(&dev))?),
+        Command::Demo(demo) => Ok(control::run(demo::run(&demo))?),
         Command::Validate(validate) => validate
             .run(GatewayFile::load)
             .context("write to standard output"),
-        Command::Check(check) => on_runtime(check::run(*check)),
-        Command::App(app) => on_runtime(application::run(app)),
+        Command::Check(check) => Ok(control::run(check::run(*check))?),
+        Command::App(app) => Ok(control::run(application::run(app))?),
     }
-}
-
-/// Runs on this thread, as the control plane of all programs does.
-fn on_runtime<E>(work: impl Future<Output = Result<Outcome, E>>) -> anyhow::Result<Outcome>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
-    let outcome = runtime.block_on(work)?;
-    runtime.shutdown_background();
-    Ok(outcome)
 }
 
 #[expect(clippy::print_stderr, reason = "there may be no log")]

@@ -5,9 +5,11 @@
 //! [`settings`] in the file say how it runs, and make a [`frame`] with the client
 //! of Consul; [`supervise`] sets the process up;
 //! [`proxy`] opens telemetry and the admin listener, starts the data plane, and
-//! drains it; sources count in [`Counts`]; [`outcome`] is the exit code.
+//! drains it; sources count in [`Counts`]; all of that runs in [`control`], and
+//! [`outcome`] is the exit code.
 //! [`validate`] is the subcommand that starts nothing.
 
+pub mod control;
 pub mod frame;
 pub mod options;
 pub mod outcome;

@@ -6,7 +6,7 @@ mod documents;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use meridian_tests::workspace::{Source, members, metadata, root, sources};
+use meridian_tests::workspace::{Source, folder, members, metadata, root, sources};
 use serde_json::Value;
 
 /// Who may know whom, by folder. What a crate's tests use is not held here.
@@ -51,7 +51,7 @@ const ANY: &[&str] = &[
 
 /// What the model may use from outside: values only, nothing that reads, writes,
 /// waits or says how it is written down.
-const MODEL_USES: [&str; 3] = ["http", "ipnet", "regex"];
+const MODEL_USES: [&str; 2] = ["http", "regex"];
 
 /// Its versions are taken deliberately: docs/decisions/0002-no-pingora-proxy-crate.md.
 const PINGORA: &str = "=0.9.1";
@@ -115,7 +115,12 @@ fn pingora_is_pinned() {
     let metadata = metadata();
     let ours = array(&metadata["packages"]).filter(|package| package["source"] == Value::Null);
     let all = ours.flat_map(|package| array(&package["dependencies"]));
-    let named = |one: &&Value| one["name"].as_str().unwrap_or_default().starts_with("pingora");
+    let named = |one: &&Value| {
+        one["name"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("pingora")
+    };
     let pingora: Vec<_> = all.filter(named).collect();
     assert!(!pingora.is_empty(), "nobody uses Pingora");
     for dependency in pingora {
@@ -162,6 +167,30 @@ fn every_dependency_is_a_released_crate() {
             package["name"]
         );
     }
+}
+
+/// What nobody uses is built all the same, and makes an arrow that isn't there.
+#[test]
+fn every_dependency_is_used() {
+    let (metadata, sources) = (metadata(), sources());
+    let mut unused = Vec::new();
+    for package in array(&metadata["packages"]).filter(|one| one["source"] == Value::Null) {
+        let folder = folder(package);
+        let within = sources
+            .iter()
+            .filter(|source| source.path.starts_with(&folder));
+        let within: Vec<_> = within.collect();
+        for dependency in array(&package["dependencies"]) {
+            let name = dependency["rename"]
+                .as_str()
+                .or_else(|| dependency["name"].as_str());
+            let name = name.unwrap_or_default().replace('-', "_");
+            if !within.iter().any(|source| names(&source.text, &name)) {
+                unused.push(format!("{folder}: {name}"));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "\n{}", unused.join("\n"));
 }
 
 #[test]
@@ -277,6 +306,15 @@ fn each_source(rule: impl Fn(&Source) -> Option<String>) {
         .filter_map(|source| Some(format!("{}: {}", source.path.display(), rule(source)?)))
         .collect();
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// Does a path in `text` begin with this crate?
+fn names(text: &str, krate: &str) -> bool {
+    let part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    text.match_indices(krate).any(|(start, _)| {
+        let after = &text[start + krate.len()..];
+        after.starts_with("::") && !text[..start].ends_with(part)
+    })
 }
 
 fn array(value: &Value) -> impl Iterator<Item = &Value> {

@@ -45,7 +45,8 @@ pub fn members(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-fn folder(package: &Value) -> String {
+/// Folder of a member crate, by what the metadata say of it.
+pub fn folder(package: &Value) -> String {
     let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
     let folder = manifest.parent().and_then(Path::file_name);
     folder.unwrap_or_default().to_string_lossy().into_owned()
