@@ -49,8 +49,8 @@ pub enum LogValue {
 pub enum LogPiece {
     /// As written.
     Literal(String),
-    /// What a request says; `-` where it says nothing.
-    Field(LogField),
+    /// What a request says, cut after so many characters; `-` where it says nothing.
+    Field(LogField, Option<usize>),
 }
 
 /// What is known of a finished request.

@@ -58,9 +58,10 @@ fn text(pieces: &[LogPiece], record: Option<&AccessRecord>) -> String {
     for piece in pieces {
         match piece {
             LogPiece::Literal(literal) => out.push_str(literal),
-            LogPiece::Field(field) => {
+            LogPiece::Field(field, most) => {
                 let said = record.and_then(|record| said(*field, record));
-                out.push_str(said.as_deref().unwrap_or(NOTHING));
+                let said = said.as_deref().unwrap_or(NOTHING);
+                out.extend(said.chars().take(most.unwrap_or(usize::MAX)));
             }
         }
     }

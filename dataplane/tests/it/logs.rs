@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Whoever calls `in` is told of at the collector.
 fn telling(mut plan: Snapshot, collector: SocketAddr) -> Snapshot {
-    let field = |field| LogPiece::Field(field);
+    let field = |field| LogPiece::Field(field, None);
     let export = LogExport {
         cluster: "collector".into(),
         authority: None,
@@ -32,6 +32,9 @@ fn telling(mut plan: Snapshot, collector: SocketAddr) -> Snapshot {
             field(LogField::Status),
             LogPiece::Literal(" ".to_owned()),
             field(LogField::UserAgent),
+            LogPiece::Literal(" ".to_owned()),
+            LogPiece::Field(LogField::Protocol, Some(4)),
+            LogPiece::Literal(".".to_owned()),
         ])),
         attributes: vec![("n".to_owned(), LogValue::Integer(5))],
     };
@@ -88,7 +91,7 @@ async fn every_request_is_told_of_once_and_also_across_snapshots() {
     until("ten records", || told() >= 10).await;
     assert_eq!(told(), 10);
     let messages = got.lock().unwrap().clone();
-    for path in ["GET /00?q=1 200 -", "GET /14?q=1 200 -"] {
+    for path in ["GET /00?q=1 200 - HTTP.", "GET /14?q=1 200 - HTTP."] {
         assert_eq!(times(&messages, path), 1, "{path}");
     }
     assert_eq!(collector.connections(), 1);

@@ -121,7 +121,7 @@ fn template(name: &str, text: &str, complaints: &mut Vec<String>) -> Vec<LogPiec
         Piece::Text(text) => LogPiece::Literal(text),
         Piece::Unclosed(rest) => LogPiece::Literal(format!("%{rest}")),
         Piece::Operator(operator) => match field(&operator) {
-            Some(field) => LogPiece::Field(field),
+            Some(field) => LogPiece::Field(field, operator.length),
             None => {
                 complaints.push(format!("`{name}`: `{operator}` is not known here"));
                 LogPiece::Literal("-".to_owned())
@@ -216,7 +216,7 @@ mod tests {
             export.resource,
             [named("log_name", "mine"), named("r", "s")]
         );
-        let method = LogValue::Text(vec![LogPiece::Field(LogField::Method)]);
+        let method = LogValue::Text(vec![LogPiece::Field(LogField::Method, None)]);
         assert_eq!(export.attributes, [("m".to_owned(), method)]);
         let list = vec![
             literal("x"),
@@ -241,17 +241,20 @@ mod tests {
         let literal = |text: &str| LogPiece::Literal(text.to_owned());
         let expected = [
             literal("a "),
-            LogPiece::Field(LogField::Path),
+            LogPiece::Field(LogField::Path, None),
             literal(" 5% "),
             literal("-"),
             literal(" "),
-            LogPiece::Field(LogField::Status),
+            LogPiece::Field(LogField::Status, None),
             literal(" 7"),
             literal("%"),
         ];
         assert_eq!(pieces, expected);
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].contains("%REQ(X-A)%"));
+        let pieces = template("Body", "%REQ(USER-AGENT):3%", &mut complaints);
+        assert_eq!(pieces, [LogPiece::Field(LogField::UserAgent, Some(3))]);
+        assert_eq!(complaints.len(), 1);
         let pieces = template("Body", "%START_TIME(%Y)%", &mut complaints);
         assert_eq!(pieces, [literal("-")]);
         assert!(complaints[1].contains("%START_TIME(%Y)%"));
