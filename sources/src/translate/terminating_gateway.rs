@@ -155,14 +155,7 @@ impl Sight<'_> {
         let rules = self
             .rules(service, identity.spiffe.trust_domain(), contents)?
             .ok_or_else(|| self.no("intentions", &intentions))?;
-        let protocol = match self.knowledge.chain(&chain(service)) {
-            Known::Value(chain) => Protocol::of(&chain.protocol),
-            Known::Waiting => return Err(Missing::Waiting),
-            Known::Failed(reason) => {
-                let reason = format!("its protocol cannot be had: {reason}");
-                return Err(Missing::Failed(reason));
-            }
-        };
+        let protocol = self.protocol(service)?;
         self.extensions(service, contents)?;
         let resolver = resolver(self.knowledge, service).filter(|_| !is_destination(linked));
         let outside = Outside {
@@ -205,6 +198,18 @@ impl Sight<'_> {
             chains.push(chain(names, &reached, contents));
         }
         Ok(chains)
+    }
+
+    /// As Consul has compiled it into the service's chain.
+    fn protocol(&self, service: &str) -> Result<Protocol, Missing> {
+        match self.knowledge.chain(&chain(service)) {
+            Known::Value(chain) => Ok(Protocol::of(&chain.protocol)),
+            Known::Waiting => Err(Missing::Waiting),
+            Known::Failed(reason) => {
+                let reason = format!("its protocol cannot be had: {reason}");
+                Err(Missing::Failed(reason))
+            }
+        }
     }
 
     /// Names the extensions that the service asks for. Without one that is required, it must not
