@@ -8,7 +8,7 @@ mod message;
 mod over_grpc;
 mod over_http;
 
-pub(crate) use change::{Change, apply_to_request, apply_to_response};
+pub(crate) use change::{Change, apply};
 
 use crate::downstream::Connection;
 use crate::grpc::{GrpcError, Method};

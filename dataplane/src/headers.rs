@@ -4,12 +4,14 @@
 //! names beside the map and must change both.
 
 mod cookies;
+mod head;
 mod hop_by_hop;
 mod identity;
 mod modify;
 mod text;
 
 pub use cookies::join_cookies;
+pub(crate) use head::Head;
 pub use hop_by_hop::{
     NominatedHeader, UpgradeHeaders, requested_upgrade, strip_hop_by_hop, strip_hop_by_hop_response,
 };

@@ -20,6 +20,7 @@ pub mod failure;
 pub mod outside;
 pub mod peer;
 pub mod server;
+mod signature;
 mod terms;
 
 #[cfg(test)]

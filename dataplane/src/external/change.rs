@@ -1,9 +1,9 @@
 //! Changes that an external authorization makes to heads.
 
+use crate::headers::Head;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,39 +51,17 @@ pub(super) fn is_untouchable(name: &HeaderName) -> bool {
     OURS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "trailer")
 }
 
-/// Changes a request's head.
+/// Changes a head.
 ///
 /// # Errors
 /// When it would have more headers than a head can hold.
-pub(crate) fn apply_to_request(changes: &[Change], head: &mut RequestHeader) -> Result<()> {
-    for change in changes {
-        let Change { name, action } = change;
-        match effect(action, name, &head.headers) {
+pub(crate) fn apply(changes: &[Change], head: &mut impl Head) -> Result<()> {
+    for Change { name, action } in changes {
+        match effect(action, name, head.headers()) {
             Effect::None => {}
-            Effect::Remove => drop(head.remove_header(name)),
-            Effect::Insert(value) => head.insert_header(name.clone(), value)?,
-            Effect::Append(value) => {
-                head.append_header(name.clone(), value)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// As [`apply_to_request`], for a response.
-///
-/// # Errors
-/// See [`apply_to_request`].
-pub(crate) fn apply_to_response(changes: &[Change], head: &mut ResponseHeader) -> Result<()> {
-    for change in changes {
-        let Change { name, action } = change;
-        match effect(action, name, &head.headers) {
-            Effect::None => {}
-            Effect::Remove => drop(head.remove_header(name)),
-            Effect::Insert(value) => head.insert_header(name.clone(), value)?,
-            Effect::Append(value) => {
-                head.append_header(name.clone(), value)?;
-            }
+            Effect::Remove => head.remove(name),
+            Effect::Insert(value) => head.insert(name, &value)?,
+            Effect::Append(value) => head.append(name, &value)?,
         }
     }
     Ok(())
@@ -119,6 +97,7 @@ fn effect(action: &Action, name: &HeaderName, headers: &HeaderMap) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pingora_http::RequestHeader;
 
     fn changed(action: fn(HeaderValue) -> Action, before: &[&'static str]) -> Vec<String> {
         let name = HeaderName::from_static("x-a");
@@ -127,7 +106,7 @@ mod tests {
             head.append_header(name.clone(), *value).unwrap();
         }
         let change = Change::new(name, action(HeaderValue::from_static("new"))).unwrap();
-        apply_to_request(&[change], &mut head).unwrap();
+        apply(&[change], &mut head).unwrap();
         let values = head.headers.get_all("x-a").iter();
         values.map(|v| v.to_str().unwrap().to_owned()).collect()
     }

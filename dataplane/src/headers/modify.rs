@@ -1,5 +1,6 @@
 //! Applying what a route orders about headers.
 
+use super::head::Head;
 use super::text::{self, MessageFacts};
 use meridian_model::route::HeaderModifier;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -13,20 +14,7 @@ pub fn modify_request(
     request: &mut RequestHeader,
     facts: &MessageFacts<'_>,
 ) -> pingora_error::Result<()> {
-    for name in &changes.remove {
-        request.remove_header(name);
-    }
-    for (name, text) in &changes.set {
-        if let Some(value) = text::value(text, facts) {
-            request.insert_header(name, &*value)?;
-        }
-    }
-    for (name, text) in &changes.add {
-        if let Some(value) = text::value(text, facts) {
-            request.append_header(name, &*value)?;
-        }
-    }
-    Ok(())
+    modify(changes, request, facts)
 }
 
 /// As [`modify_request`], for a response.
@@ -38,17 +26,25 @@ pub fn modify_response(
     response: &mut ResponseHeader,
     facts: &MessageFacts<'_>,
 ) -> pingora_error::Result<()> {
+    modify(changes, response, facts)
+}
+
+fn modify(
+    changes: &HeaderModifier,
+    head: &mut impl Head,
+    facts: &MessageFacts<'_>,
+) -> pingora_error::Result<()> {
     for name in &changes.remove {
-        response.remove_header(name);
+        head.remove(name);
     }
     for (name, text) in &changes.set {
         if let Some(value) = text::value(text, facts) {
-            response.insert_header(name, &*value)?;
+            head.insert(name, &value)?;
         }
     }
     for (name, text) in &changes.add {
         if let Some(value) = text::value(text, facts) {
-            response.append_header(name, &*value)?;
+            head.append(name, &value)?;
         }
     }
     Ok(())

@@ -5,9 +5,7 @@ use super::failure::Failure;
 use super::forward::Scene;
 use super::record::Record;
 use super::respond::Cause;
-use crate::external::{
-    Change, Decision, Facts, Refusal, RequestFacts, ShownBody, apply_to_request,
-};
+use crate::external::{Change, Decision, Facts, Refusal, RequestFacts, ShownBody, apply};
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
 use http::{StatusCode, Version};
@@ -71,7 +69,7 @@ pub(crate) async fn check(
         match decision {
             Decision::Pass { request, response } => {
                 scene.app.metrics.verdict(Layer::External, Label::Allow);
-                if apply_to_request(&request, session.req_header_mut()).is_err() {
+                if apply(&request, session.req_header_mut()).is_err() {
                     let refusal = Refusal::of(StatusCode::FORBIDDEN);
                     return Err(refuse(session, &refusal, record).await);
                 }

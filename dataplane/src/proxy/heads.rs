@@ -7,7 +7,7 @@ use super::forwarded::{CLIENT_CERTIFICATE, FORWARDED_FOR, FORWARDED_HOST, FORWAR
 use super::respond::REQUEST_ID;
 use crate::balance::GeneratedCookie;
 use crate::downstream::Connection;
-use crate::external::{Change, apply_to_response};
+use crate::external::{self, Change};
 use crate::headers::{self, MessageFacts, UpgradeHeaders};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -268,7 +268,7 @@ pub(crate) fn response(
     for modifier in shape.modifiers {
         headers::modify_response(modifier, head, &facts)?;
     }
-    apply_to_response(shape.changes, head)
+    external::apply(shape.changes, head)
 }
 
 /// Whether a request asks for the only upgrade that is carried: WebSocket, by

@@ -2,6 +2,7 @@
 
 use super::certificate;
 use super::failure::IdentityError;
+use super::signature;
 use super::terms::offered;
 use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
 use meridian_model::cluster::MeshTransport;
@@ -9,7 +10,6 @@ use meridian_model::listener::Alpn;
 use meridian_model::{Identity, SpiffeId, TrustDomain};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -133,8 +133,7 @@ impl<J: Judge> ServerCertVerifier for Verifier<J> {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls12_signature(message, leaf, signed, algorithms)
+        signature::tls12(message, leaf, signed)
     }
 
     fn verify_tls13_signature(
@@ -143,13 +142,10 @@ impl<J: Judge> ServerCertVerifier for Verifier<J> {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls13_signature(message, leaf, signed, algorithms)
+        signature::tls13(message, leaf, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        signature::schemes()
     }
 }

@@ -2,12 +2,12 @@
 
 use super::certificate;
 use super::failure::IdentityError;
+use super::signature;
 use super::terms::offered;
 use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
 use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate};
 use meridian_model::{Identity, TlsTerms, TrustBundle, TrustDomain};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
@@ -149,8 +149,7 @@ impl ClientCertVerifier for MeshClients {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls12_signature(message, leaf, signed, algorithms)
+        signature::tls12(message, leaf, signed)
     }
 
     fn verify_tls13_signature(
@@ -159,14 +158,11 @@ impl ClientCertVerifier for MeshClients {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls13_signature(message, leaf, signed, algorithms)
+        signature::tls13(message, leaf, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        signature::schemes()
     }
 }
 
