@@ -59,7 +59,7 @@ fn meshd_tells_a_collector_of_each_request() {
 #[test]
 fn what_is_not_served_is_named_and_stops_nothing_unless_it_is_required() {
     isolated("extensions named", async |world| {
-        let mesh = Mesh::start(world, Kind::Meshd).await;
+        let mut mesh = Mesh::start(world, Kind::Meshd).await;
         let lua = json!({"Name": "builtin/lua", "Arguments": {"ProxyType": "connect-proxy",
             "Listener": "inbound", "Script": "function envoy_on_request(h) end"}});
         mesh.extend(lua.clone()).await;
@@ -70,6 +70,19 @@ fn what_is_not_served_is_named_and_stops_nothing_unless_it_is_required() {
         mesh.extend(required).await;
         mesh.named("the required extension `builtin/lua`").await;
         passes("/ok").await.expect("what was served goes on");
+
+        // Intentions act, whatever is refused beside them.
+        mesh.consul.intentions("web", &[("caller", "deny")]).await;
+        wait::until("the denial", PATIENCE, async || turned_away().await).await;
+        mesh.consul.intentions("web", &[("caller", "allow")]).await;
+        wait::until("the permission", PATIENCE, async || passes("/ok").await).await;
+        // One that starts now has no earlier version to go by.
+        mesh.web.process.kill();
+        mesh.web = Sidecar::start(world, Kind::Meshd, &web()).await;
+        wait::until("a closed listener", PATIENCE, async || turned_away().await).await;
+        mesh.named("nobody may call it").await;
+        mesh.extend_with(json!([])).await;
+        wait::until("an open one", PATIENCE, async || passes("/ok").await).await;
     });
 }
 
@@ -158,6 +171,19 @@ async fn told(world: &World, kind: Kind) {
     }
 }
 
+/// The service whose sidecar is under test.
+fn web() -> Service {
+    Service::new("web", 8001).sidecar(21001)
+}
+
+async fn turned_away() -> Result<(), String> {
+    let reply = ask("/ok").await?;
+    match (reply.status.as_u16(), reply.text().as_str()) {
+        (403, "RBAC: access denied") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
 /// A caller and a service whose sidecar is under test.
 struct Mesh {
     consul: Consul,
@@ -170,7 +196,7 @@ impl Mesh {
     async fn start(world: &World, kind: Kind) -> Self {
         let consul = Consul::start(world).await;
         consul.protocol("web", "http").await;
-        let web = Service::new("web", 8001).sidecar(21001);
+        let web = web();
         let caller = Service::new("caller", 8000).sidecar(21000);
         let caller = caller.upstream("web", WEB);
         consul.register(&web).await;

@@ -17,8 +17,8 @@ const GLOBAL: &str = "global";
 pub(crate) enum Obstacle {
     /// An entry was not answered yet.
     Waiting,
-    /// An entry cannot be had, or asks for what cannot be honoured and must be: the proxy must
-    /// not serve without it.
+    /// An entry cannot be had, which may ask for what must be honoured; or it does, and a gateway
+    /// can't honour it.
     Refused(String),
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn extensions(
             None => true,
         },
     );
-    let mut all = extension::extensions(&resource, &written, proxy).map_err(Obstacle::Refused)?;
+    let mut all = extension::extensions(&resource, &written, proxy);
     let limits = service.rate_limits.instance_level.as_ref();
     // Whoever registers the instance knows it best.
     let limit = match extension::from_meta(&registration.meta) {
@@ -72,8 +72,11 @@ pub(crate) fn unserved(service: &str, knowledge: &Knowledge) -> Result<Vec<Rejec
     let mut written = [everyone.envoy_extensions, own.envoy_extensions].concat();
     written.retain(is_for_terminating_gateways);
     let resource = format!("service {service}");
-    let all = extension::extensions(&resource, &written, &Proxy::default());
-    Ok(all.map_err(Obstacle::Refused)?.rejected)
+    let mut all = extension::extensions(&resource, &written, &Proxy::default());
+    match all.refused.pop() {
+        Some(refusal) => Err(Obstacle::Refused(refusal.reason)),
+        None => Ok(all.rejected),
+    }
 }
 
 /// Extensions say which kind of proxy they are for, and mean sidecars where they don't; but one
@@ -157,7 +160,7 @@ mod tests {
         let other = known(entry("terminating-gateway"), Value::Null);
         assert_eq!(read(&other, json!({})), Ok(Extensions::default()));
         let ours = known(entry("connect-proxy"), Value::Null);
-        assert!(matches!(read(&ours, json!({})), Err(Obstacle::Refused(_))));
+        assert_eq!(read(&ours, json!({})).unwrap().refused.len(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! says `Required`, the proxy must not serve without it.
 
 mod arguments;
+pub(crate) mod earlier;
 mod external;
 mod log;
 mod rate;
@@ -32,15 +33,50 @@ pub(crate) struct Extensions {
     pub(crate) clusters: Vec<Cluster>,
     /// What is not honoured.
     pub(crate) rejected: Vec<Rejection>,
+    /// What is not honoured and must be: listeners that it concerns must not be served with the
+    /// filters above.
+    pub(crate) refused: Vec<Refusal>,
 }
 
-/// Translates extensions in the order in which Consul applies them. An error names what is not
-/// honoured of a required one.
-pub(crate) fn extensions(
-    resource: &str,
-    written: &[Value],
-    proxy: &Proxy,
-) -> Result<Extensions, String> {
+/// A required extension that is not honoured.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// What of which one.
+    pub(crate) reason: String,
+    /// Which listeners it is about.
+    pub(crate) concerns: Concern,
+}
+
+/// Which listeners an extension is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Concern {
+    /// The public one.
+    Inbound,
+    /// Those of upstreams.
+    Outbound,
+    /// All, or it can't be told.
+    All,
+}
+
+impl Extensions {
+    /// Nothing is known of them, and any could be required.
+    pub(crate) fn unknown(reason: String) -> Self {
+        let concerns = Concern::All;
+        Self {
+            refused: vec![Refusal { reason, concerns }],
+            ..Self::default()
+        }
+    }
+
+    /// Whether listeners of one side must not be served with the filters here.
+    pub(crate) fn withhold(&self, side: Concern) -> bool {
+        let about = |one: &Refusal| one.concerns == side || one.concerns == Concern::All;
+        self.refused.iter().any(about)
+    }
+}
+
+/// Translates extensions in the order in which Consul applies them.
+pub(crate) fn extensions(resource: &str, written: &[Value], proxy: &Proxy) -> Extensions {
     let mut all = Extensions::default();
     for extension in written {
         let name = extension["Name"].as_str().unwrap_or("without a name");
@@ -51,7 +87,11 @@ pub(crate) fn extensions(
             Err(reason) => vec![reason],
         };
         if let Some(first) = complaints.first().filter(|_| required) {
-            return Err(format!("the required extension `{name}`: {first}"));
+            all.refused.push(Refusal {
+                reason: format!("the required extension `{name}`: {first}"),
+                concerns: concern(name, arguments),
+            });
+            continue;
         }
         let named = complaints.into_iter().map(|reason| Rejection {
             resource: resource.to_owned(),
@@ -59,7 +99,23 @@ pub(crate) fn extensions(
         });
         all.rejected.extend(named);
     }
-    Ok(all)
+    all
+}
+
+/// Which listeners one is about, served or not. Only those that say it in a way that is known
+/// leave the other side alone.
+fn concern(name: &str, arguments: &Value) -> Concern {
+    let key = match name {
+        "builtin/http/localratelimit" => return Concern::Inbound,
+        "builtin/lua" => "Listener",
+        "builtin/ext-authz" | "builtin/otel-access-logging" | "builtin/wasm" => "ListenerType",
+        _ => return Concern::All,
+    };
+    match arguments[key].as_str() {
+        Some("inbound") => Concern::Inbound,
+        Some("outbound") => Concern::Outbound,
+        _ => Concern::All,
+    }
 }
 
 /// Adds one extension. What is not honoured of it comes back; an error says why none of it is.
@@ -145,7 +201,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(resource: &str, written: &[Value]) -> Result<Extensions, String> {
+    fn read(resource: &str, written: &[Value]) -> Extensions {
         extensions(resource, written, &Proxy::default())
     }
 
@@ -162,23 +218,48 @@ mod tests {
     #[test]
     fn an_unserved_extension_is_named_and_a_required_one_refused() {
         let lua = |required| json!({"Name": "builtin/lua", "Required": required});
-        let named = read("proxy web", &[lua(false)]).unwrap().rejected;
+        let named = read("proxy web", &[lua(false)]).rejected;
         assert_eq!(named.len(), 1);
         assert_eq!(named[0].resource, "proxy web");
         assert!(named[0].reason.contains("`builtin/lua`"), "{named:?}");
-        let refused = read("proxy web", &[lua(true)]).unwrap_err();
-        assert!(refused.contains("`builtin/lua`"), "{refused}");
+        let refused = read("proxy web", &[lua(true), local(good(), true)]);
+        assert!(refused.refused[0].reason.contains("`builtin/lua`"));
+        assert_eq!(refused.inbound.rates.len(), 1, "the others are read");
+    }
+
+    #[test]
+    fn a_refused_one_withholds_the_side_that_it_is_about() {
+        let sides = |name: &str, arguments: Value| {
+            let one = json!({"Name": name, "Required": true, "Arguments": arguments});
+            let all = read("r", &[one]);
+            [Concern::Inbound, Concern::Outbound].map(|side| all.withhold(side))
+        };
+        let lua = |listener: &str| sides("builtin/lua", json!({"Listener": listener}));
+        assert_eq!(lua("inbound"), [true, false]);
+        assert_eq!(lua("outbound"), [false, true]);
+        assert_eq!(lua("sideways"), [true, true]);
+        assert_eq!(sides("builtin/property-override", json!({})), [true, true]);
+        let wrong = json!({"ListenerType": "outbound", "Config": {}});
+        assert_eq!(sides("builtin/ext-authz", wrong), [false, true]);
+        assert_eq!(
+            sides("builtin/http/localratelimit", json!({})),
+            [true, false]
+        );
+        assert!(!Extensions::default().withhold(Concern::Inbound));
+        let unknown = Extensions::unknown("away".to_owned());
+        assert!(unknown.withhold(Concern::Inbound) && unknown.withhold(Concern::Outbound));
     }
 
     #[test]
     fn an_unknown_argument_of_a_served_extension_is_named_or_refused() {
         let mut arguments = good();
         arguments["Stage"] = json!(1);
-        let all = read("r", &[local(arguments.clone(), false)]).unwrap();
+        let all = read("r", &[local(arguments.clone(), false)]);
         assert_eq!(all.inbound.rates.len(), 1, "the rest of it holds");
         assert_eq!(all.rejected.len(), 1);
         assert!(all.rejected[0].reason.contains("`Stage`"));
-        assert!(read("r", &[local(arguments, true)]).is_err());
-        assert_eq!(read("r", &[local(good(), true)]).unwrap().rejected, []);
+        assert_eq!(read("r", &[local(arguments, true)]).refused.len(), 1);
+        let all = read("r", &[local(good(), true)]);
+        assert_eq!((all.rejected.len(), all.refused.len()), (0, 0));
     }
 }

@@ -1,5 +1,9 @@
 //! The inbound side of a sidecar: its public listener, and the application behind it.
 
+mod rules;
+
+pub(crate) use rules::{closed, under};
+
 use super::access_log;
 use super::expose::{Surroundings, exposed};
 use super::extension::Extensions;
@@ -96,7 +100,7 @@ pub(crate) fn inbound(
     registration: &AgentService,
     proxy: &Proxy,
     identity: &IdentityName,
-    authorization: Authorization,
+    authorization: &Arc<Authorization>,
     around: Around<'_>,
 ) -> Result<Contents, String> {
     let (mesh, extensions) = (around.mesh, around.extensions);
@@ -124,7 +128,7 @@ pub(crate) fn inbound(
     }
     let timeouts = timeouts(&mut config);
     let scrape = scrape(&mut config);
-    let authorization = Some(Arc::new(authorization));
+    let authorization = Some(Arc::clone(authorization));
     let misplaced = match protocol {
         Protocol::Tcp => misplaced(&resource, &extensions.inbound),
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => Vec::new(),
@@ -345,7 +349,7 @@ mod tests {
             &registration,
             &proxy,
             &"web".into(),
-            rules,
+            &Arc::new(rules),
             Around {
                 mesh: &MeshRules::default(),
                 extensions: Extensions::default(),

@@ -2,7 +2,8 @@
 
 use super::central::{self, Obstacle};
 use super::expose;
-use super::extension;
+use super::extension::Extensions;
+use super::extension::earlier::{self, Held};
 use super::identity;
 use super::inbound::{self, Around, inbound};
 use super::intention::authorization;
@@ -17,7 +18,8 @@ use crate::publish::Contents;
 use consul::agent::{AgentService, Proxy};
 use consul::health::ServiceEntry;
 use consul::intention::{Action, Intention};
-use meridian_model::{Snapshot, Verdict};
+use meridian_model::listener::HttpFilters;
+use meridian_model::{Authorization, Snapshot, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -102,23 +104,15 @@ impl Sidecar {
 
         let (rules, rejected) = authorization(intentions, trust_domain, default, &providers);
         contents.rejected.extend(rejected);
-        let none = BTreeMap::new();
-        let (found, rejected) = upstreams(proxy);
-        let extensions = match central::extensions(registration, proxy, knowledge) {
+        let mut extensions = match central::extensions(registration, proxy, knowledge) {
             Ok(extensions) => extensions,
             Err(Obstacle::Waiting) => return None,
-            Err(Obstacle::Refused(reason)) => {
-                // Nothing changes that an extension might have had a say in.
-                contents.reject(format!("proxy {}", registration.id), reason);
-                keep_inbound(&mut contents, previous);
-                for upstream in found {
-                    keep_upstream(&mut contents, previous, &upstream.label);
-                }
-                return Some(contents);
-            }
+            Err(Obstacle::Refused(reason)) => Extensions::unknown(reason),
         };
-        contents.rejected.extend(rejected);
-        let outbound = extensions.outbound.clone();
+        let held = Held::new(&mut extensions, previous);
+        let resource = format!("proxy {}", registration.id);
+        held.name(&resource, &extensions, &mut contents);
+        let none = BTreeMap::new();
         let around = Around {
             mesh: &mesh,
             extensions,
@@ -131,11 +125,15 @@ impl Sidecar {
                 Known::Waiting | Known::Failed(_) => &none,
             },
         };
-        match inbound(registration, proxy, &identity.name, rules, around) {
-            Ok(inbound) => contents.absorb(inbound),
+        let rules = Arc::new(rules);
+        match inbound(registration, proxy, &identity.name, &rules, around) {
+            Ok(inbound) => contents.absorb(match held.closed {
+                true => inbound::closed(inbound),
+                false => inbound,
+            }),
             Err(reason) => {
-                contents.reject(format!("proxy {}", registration.id), reason);
-                keep_inbound(&mut contents, previous);
+                contents.reject(resource, reason);
+                keep_inbound(&mut contents, previous, &rules);
             }
         }
         let caller = Caller {
@@ -143,19 +141,9 @@ impl Sidecar {
             trust_domain,
             datacenter: &registration.datacenter,
             terms: &mesh.outgoing,
-            filters: &outbound,
+            filters: &HttpFilters::default(),
         };
-        for upstream in found {
-            match self.upstream(&upstream, knowledge, &caller) {
-                Progress::Ready(ready) => contents.absorb(ready),
-                Progress::Waiting if previous.generation == 0 => return None,
-                Progress::Waiting => keep_upstream(&mut contents, previous, &upstream.label),
-                Progress::Failed(reason) => {
-                    contents.reject(format!("upstream {}", upstream.label), reason);
-                    keep_upstream(&mut contents, previous, &upstream.label);
-                }
-            }
-        }
+        self.outbound(proxy, knowledge, &caller, &held, &mut contents)?;
         Some(contents)
     }
 
@@ -177,6 +165,40 @@ impl Sidecar {
             format!("{reason}; nobody may call it"),
         );
         Some((&[], Verdict::Deny))
+    }
+
+    /// Adds the upstreams; `None` while a first generation has to wait for one.
+    fn outbound(
+        &self,
+        proxy: &Proxy,
+        knowledge: &Knowledge,
+        caller: &Caller<'_>,
+        held: &Held<'_>,
+        contents: &mut Contents,
+    ) -> Option<()> {
+        let (found, rejected) = upstreams(proxy);
+        contents.rejected.extend(rejected);
+        for upstream in found {
+            let resource = format!("upstream {}", upstream.label);
+            let Some(filters) = held.outbound(&upstream.label) else {
+                contents.reject(resource, "it has no earlier version to be served as");
+                continue;
+            };
+            let caller = Caller {
+                filters: &filters,
+                ..*caller
+            };
+            match self.upstream(&upstream, knowledge, &caller) {
+                Progress::Ready(ready) => contents.absorb(ready),
+                Progress::Waiting if held.previous.generation == 0 => return None,
+                Progress::Waiting => keep_upstream(contents, held.previous, &upstream.label),
+                Progress::Failed(reason) => {
+                    contents.reject(resource, reason);
+                    keep_upstream(contents, held.previous, &upstream.label);
+                }
+            }
+        }
+        Some(())
     }
 
     fn registration<'a>(&self, knowledge: &'a Knowledge) -> Option<(&'a AgentService, &'a Proxy)> {
@@ -244,26 +266,17 @@ pub(crate) fn default_verdict(knowledge: &Knowledge) -> Option<Verdict> {
     })
 }
 
-fn keep_inbound(contents: &mut Contents, previous: &Snapshot) {
+/// Takes the inbound side over from the previous generation, under the rules of this one.
+fn keep_inbound(contents: &mut Contents, previous: &Snapshot, rules: &Arc<Authorization>) {
     contents.scrape = previous.scrape;
     contents.access_log = previous.access_log.clone();
-    if let Some((name, listener)) = previous.listeners.get_key_value(inbound::LISTENER) {
-        contents
-            .listeners
-            .insert(name.clone(), Arc::clone(listener));
+    if let Some(listener) = previous.listeners.get(inbound::LISTENER) {
+        contents.listener(inbound::under(rules, listener));
     }
     if let Some((name, cluster)) = previous.clusters.get_key_value(inbound::CLUSTER) {
         contents.clusters.insert(name.clone(), Arc::clone(cluster));
     }
-    for (name, cluster) in &previous.clusters {
-        let of_extension = [extension::CLUSTER, extension::LOG_CLUSTER];
-        if of_extension
-            .iter()
-            .any(|own| name.as_str().starts_with(own))
-        {
-            contents.clusters.insert(name.clone(), Arc::clone(cluster));
-        }
-    }
+    earlier::keep_clusters(contents, previous);
     for (name, listener) in &previous.listeners {
         if name.as_str().starts_with(expose::PREFIX) {
             contents

@@ -80,6 +80,12 @@ impl World {
         self.answer(|_| false);
     }
 
+    fn default_policy(&mut self, word: &str) {
+        let agent = json!({"DebugConfig": {"DefaultIntentionPolicy": word}});
+        let agent = serde_json::from_value(agent).unwrap();
+        self.learn(Topic::Agent, Fact::Agent(Arc::new(agent)));
+    }
+
     fn contents(&self, previous: &Snapshot) -> Option<Contents> {
         sidecar().contents(&self.knowledge, previous)
     }
@@ -217,11 +223,12 @@ fn a_bad_resource_keeps_its_last_good_version() {
     world.learn(Topic::Registration(SIDECAR.to_owned()), fact);
     let contents = world.contents(&first).unwrap();
     let (now, before) = (&contents.listeners, &first.listeners);
-    assert!(Arc::ptr_eq(
-        &now[inbound::LISTENER],
-        &before[inbound::LISTENER]
-    ));
+    assert_eq!(now[inbound::LISTENER], before[inbound::LISTENER]);
     assert!(contents.clusters.contains_key(inbound::CLUSTER));
+
+    world.default_policy("deny");
+    let contents = world.contents(&first).unwrap();
+    assert_eq!(verdict(&contents), Verdict::Deny, "rules act all the same");
 }
 
 /// What happens to callers that no intention names.
@@ -258,41 +265,97 @@ fn defaults_of_web() -> Topic {
     Topic::Entry(kind, "web".to_owned())
 }
 
+fn authz(listener: &str, required: bool) -> Value {
+    let service = json!({"Target": {"URI": "127.0.0.1:9000"}});
+    json!({"Name": "builtin/ext-authz", "Required": required,
+        "Arguments": {"ListenerType": listener, "Config": {"GrpcService": service}}})
+}
+
+fn lua(arguments: Value) -> Value {
+    json!({"Name": "builtin/lua", "Required": true, "Arguments": arguments})
+}
+
+/// How many services are asked about connections to a listener.
+fn asked(contents: &Contents, listener: &str) -> usize {
+    match &contents.listeners[listener].service {
+        meridian_model::Service::Tcp(service) => service.checks.len(),
+        other => panic!("not TCP: {other:?}"),
+    }
+}
+
 #[test]
-fn a_required_extension_that_is_not_served_changes_no_listener() {
+fn while_a_required_extension_is_refused_filters_stay_and_all_else_acts() {
     let mut world = World::new(one());
     world.answer_all();
+    world.learn(defaults_of_web(), extended(authz("inbound", true)));
     let before = published(world.contents(&Snapshot::default()).unwrap());
-    let lua = json!({"Name": "builtin/lua", "Required": true});
-    world.learn(defaults_of_web(), extended(lua));
+
+    world.learn(defaults_of_web(), extended(lua(json!({}))));
     world.register(two());
+    world.default_policy("deny");
     world.answer_all();
     let after = world.contents(&before).unwrap();
     assert!(after.rejected[0].reason.contains("builtin/lua"));
-    for (name, listener) in &before.listeners {
-        assert!(Arc::ptr_eq(listener, &after.listeners[name]), "{name}");
+    assert_eq!(asked(&after, inbound::LISTENER), 1, "as before");
+    assert!(
+        after
+            .clusters
+            .contains_key("local_ext_authz@127.0.0.1:9000")
+    );
+    assert_eq!(verdict(&after), Verdict::Deny, "rules are those of now");
+    assert_eq!(asked(&after, "upstream/api"), 0);
+    // Whatever it is to ask of connections to `db`, they would go without it.
+    assert!(!after.listeners.contains_key("upstream/db"));
+    let rejected: Vec<_> = after.rejected.iter().map(|one| &one.resource).collect();
+    assert_eq!(rejected, ["proxy web-proxy", "upstream db"]);
+}
+
+#[test]
+fn without_an_earlier_version_a_refused_extension_lets_nobody_in_until_it_is_gone() {
+    let mut world = World::new(one());
+    world.answer_all();
+    world.learn(
+        defaults_of_web(),
+        extended(lua(json!({"Listener": "inbound"}))),
+    );
+    let mut last = Snapshot::default();
+    for _ in 0..3 {
+        let contents = world.contents(&last).unwrap();
+        assert_eq!(verdict(&contents), Verdict::Deny);
+        assert!(!contents.clusters.contains_key(inbound::CLUSTER));
+        assert!(contents.rejected[1].reason.contains("nobody may call it"));
+        // It is not about these.
+        assert!(contents.listeners.contains_key("upstream/api"));
+        last = published(contents);
     }
-    assert_eq!(after.listeners.len(), before.listeners.len());
+    world.learn(defaults_of_web(), Fact::Entry(Arc::default()));
+    let contents = world.contents(&last).unwrap();
+    assert_eq!(verdict(&contents), Verdict::Allow);
+    assert!(contents.clusters.contains_key(inbound::CLUSTER));
+    assert_eq!(contents.rejected, []);
+}
+
+#[test]
+fn an_entry_that_may_ask_for_an_extension_and_is_not_read_lets_nobody_in() {
+    let mut world = World::new(json!([]));
+    let unread = |topic: &Topic| *topic == defaults_of_web();
+    world.answer(unread);
+    world.answer(unread);
+    let refused = News::Failed(Trouble::answer("403"));
+    world.take(defaults_of_web(), refused);
+    let contents = world.contents(&Snapshot::default()).unwrap();
+    assert_eq!(verdict(&contents), Verdict::Deny);
 }
 
 #[test]
 fn outbound_extensions_reach_every_upstream_and_bring_their_clusters() {
     let mut world = World::new(two());
     world.answer_all();
-    let service = json!({"Target": {"URI": "127.0.0.1:9000"}});
-    let arguments = json!({"ListenerType": "outbound", "Config": {"GrpcService": service}});
-    let authz = json!({"Name": "builtin/ext-authz", "Arguments": arguments});
-    world.learn(defaults_of_web(), extended(authz));
+    world.learn(defaults_of_web(), extended(authz("outbound", false)));
     let contents = world.contents(&Snapshot::default()).unwrap();
     assert_eq!(contents.rejected, []);
-    let asked: Vec<_> = contents
-        .listeners
-        .values()
-        .map(|listener| match &listener.service {
-            meridian_model::Service::Tcp(service) => service.checks.len(),
-            other => panic!("not TCP: {other:?}"),
-        })
-        .collect();
+    let names = contents.listeners.keys();
+    let asked: Vec<_> = names.map(|name| asked(&contents, name.as_str())).collect();
     // The public listener comes first by its name.
     assert_eq!(asked, [0, 1, 1]);
     let made = "local_ext_authz@127.0.0.1:9000";
