@@ -11,6 +11,7 @@ use crate::{
     address::Address,
     call::Call,
     config::ClientConfig,
+    connections::Connections,
     error::{ConfigError, Endpoint, Error},
     query::Meta,
     secret::{Secret, TokenSource},
@@ -28,54 +29,22 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    http: reqwest::Client,
+    connections: Connections,
     base: Url,
     tokens: TokenSource,
-    config: ClientConfig,
+    config: Arc<ClientConfig>,
 }
 
 impl Client {
-    /// Builds a client. Nothing is sent yet, but files are read: certificates once, the token's
-    /// for every request.
+    /// Builds a client. Nothing is sent yet, but files are read, and read again while it lives: the
+    /// token's for every request, certificates within a second or so of a change.
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
-        let tls = config.tls.build(config.address.is_tls())?;
-        let mut http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            // An agent doesn't redirect, and a redirect would take the token along.
-            .redirect(reqwest::redirect::Policy::none())
-            // The way to the local agent doesn't lead through a proxy.
-            .no_proxy()
-            .connect_timeout(config.limits.connect)
-            // A blocking query is silent for minutes: these find out that the host is gone.
-            .tcp_keepalive(KEEPALIVE)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .http2_keep_alive_timeout(KEEPALIVE)
-            .user_agent(concat!(
-                env!("CARGO_PKG_NAME"),
-                "/",
-                env!("CARGO_PKG_VERSION")
-            ));
-        let base = match &config.address {
-            Address::Unix(path) => {
-                http = http.unix_socket(path.as_path());
-                plain_base()?
-            }
-            Address::Url(url) => {
-                let mut url = url.clone();
-                if let (true, Some(name)) = (config.address.is_tls(), config.tls.dns_name()?) {
-                    http = http.dns_resolver(Arc::new(Alias::of(&url, name)));
-                    set_host(&mut url, name)?;
-                }
-                url
-            }
-        };
-        let http = http.build().map_err(|e| ConfigError::Http(Box::new(e)))?;
-        let tokens = TokenSource::new(config.token.clone())?;
+        let config = Arc::new(config);
         Ok(Self {
             shared: Arc::new(Shared {
-                http,
-                base,
-                tokens,
+                connections: Connections::new(Arc::clone(&config), pool)?,
+                base: base(&config)?,
+                tokens: TokenSource::new(config.token.clone())?,
                 config,
             }),
         })
@@ -99,8 +68,9 @@ impl Client {
         let limit = self.shared.config.limits.request + waiting;
         let failed = |e| Error::transport(endpoint.clone(), e, limit);
         let token = self.shared.tokens.current().await;
-        let request = self.request(call, token.as_ref(), limit)?;
-        let mut response = self.shared.http.execute(request).await.map_err(failed)?;
+        let http = self.shared.connections.current().await;
+        let request = self.request(&http, call, token.as_ref(), limit)?;
+        let mut response = http.execute(request).await.map_err(failed)?;
         if matches!(
             response.status(),
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED
@@ -109,8 +79,8 @@ impl Client {
             // the meantime: that is no refusal of the new one.
             let now = self.shared.tokens.current().await;
             if now != token {
-                let request = self.request(call, now.as_ref(), limit)?;
-                response = self.shared.http.execute(request).await.map_err(failed)?;
+                let request = self.request(&http, call, now.as_ref(), limit)?;
+                response = http.execute(request).await.map_err(failed)?;
             }
         }
         let status = response.status();
@@ -148,13 +118,12 @@ impl Client {
 
     fn request(
         &self,
+        http: &reqwest::Client,
         call: &Call,
         token: Option<&Secret>,
         limit: Duration,
     ) -> Result<reqwest::Request, Error> {
-        let Shared {
-            http, base, config, ..
-        } = &*self.shared;
+        let Shared { base, config, .. } = &*self.shared;
         let unwritable = |source| Error::Encode {
             endpoint: call.endpoint(),
             source,
@@ -211,6 +180,58 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+}
+
+/// Makes connections, with certificates as their files hold them now.
+pub(crate) fn pool(config: &ClientConfig) -> Result<reqwest::Client, Error> {
+    let tls = config.tls.build(config.address.is_tls())?;
+    let mut http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        // An agent doesn't redirect, and a redirect would take the token along.
+        .redirect(reqwest::redirect::Policy::none())
+        // The way to the local agent doesn't lead through a proxy.
+        .no_proxy()
+        .connect_timeout(config.limits.connect)
+        // A blocking query is silent for minutes: these find out that the host is gone.
+        .tcp_keepalive(KEEPALIVE)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .http2_keep_alive_timeout(KEEPALIVE)
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ));
+    match &config.address {
+        Address::Unix(path) => http = http.unix_socket(path.as_path()),
+        Address::Url(url) => {
+            if let Some(name) = certified_name(config)? {
+                http = http.dns_resolver(Arc::new(Alias::of(url, name)));
+            }
+        }
+    }
+    let http = http.build().map_err(|e| ConfigError::Http(Box::new(e)))?;
+    Ok(http)
+}
+
+/// The URL that every request's begins with.
+fn base(config: &ClientConfig) -> Result<Url, ConfigError> {
+    let mut url = match &config.address {
+        Address::Unix(_) => return plain_base(),
+        Address::Url(url) => url.clone(),
+    };
+    if let Some(name) = certified_name(config)? {
+        set_host(&mut url, name)?;
+    }
+    Ok(url)
+}
+
+/// The name in the agent's certificate, where it is not that of the address.
+fn certified_name(config: &ClientConfig) -> Result<Option<&str>, ConfigError> {
+    if config.address.is_tls() {
+        config.tls.dns_name()
+    } else {
+        Ok(None)
     }
 }
 

@@ -28,6 +28,7 @@ mod address;
 mod call;
 mod client;
 mod config;
+mod connections;
 mod error;
 mod query;
 mod secret;

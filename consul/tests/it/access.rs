@@ -1,6 +1,6 @@
 //! Ways to the agent: tokens, TLS with client certificates, unix socket.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use consul::{
     Address, Authorities, Client, ClientConfig, ClientPair, Error, Secret, TlsConfig, Token,
@@ -9,6 +9,7 @@ use consul::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::{
+    DEADLINE,
     agent::{Agent, free_port},
     until,
 };
@@ -80,14 +81,7 @@ async fn token_decides_what_is_allowed() {
 async fn agent_and_client_prove_themselves_by_certificate() {
     let pki = Pki::new();
     let port = free_port();
-    let tls = format!(
-        r#"ports {{ https = {port} }} tls {{ https {{ verify_incoming = true,
-            ca_file = "{}", cert_file = "{}", key_file = "{}" }} }}"#,
-        pki.path("ca.pem").display(),
-        pki.path("agent.pem").display(),
-        pki.path("agent.key").display(),
-    );
-    let agent = Agent::start(&[&tls]);
+    let agent = Agent::start(&[&pki.https(port)]);
     agent.ready(&agent.client()).await;
     let with = |tls: TlsConfig| {
         let address = Address::parse(&format!("https://127.0.0.1:{port}"), false).unwrap();
@@ -141,6 +135,65 @@ async fn agent_and_client_prove_themselves_by_certificate() {
     careless.agent_self().once().await.unwrap();
 }
 
+/// A process outlives its certificates: files that were replaced count without a new client.
+#[tokio::test]
+async fn certificates_are_read_again_when_their_files_change() {
+    let (known, other) = (Pki::new(), Pki::new());
+    let port = free_port();
+    let agent = Agent::start(&[&known.https(port)]);
+    agent.ready(&agent.client()).await;
+    let files = Pki::new();
+    let install = |from: &Pki, names: &[&str]| {
+        for name in names {
+            fs::copy(from.path(name), files.path(name)).unwrap();
+        }
+    };
+    let pair = ["client.pem", "client.key"];
+    install(&known, &["ca.pem"]);
+    install(&known, &pair);
+    let address = Address::parse(&format!("https://127.0.0.1:{port}"), false).unwrap();
+    let client = Client::new(ClientConfig {
+        tls: TlsConfig {
+            authorities: Authorities::File(files.path("ca.pem")),
+            client: Some(files.pair()),
+            server_name: Some("server.dc1.consul".to_owned()),
+            insecure: false,
+        },
+        ..ClientConfig::new(address)
+    })
+    .unwrap();
+    let asked = async || client.agent_self().once().await;
+    asked().await.unwrap();
+
+    install(&other, &pair);
+    settles("another authority's certificate is refused", async || {
+        matches!(
+            asked().await,
+            Err(Error::Interrupted { .. } | Error::Tls { .. })
+        )
+    })
+    .await;
+    install(&known, &pair);
+    settles("the right one is taken", async || asked().await.is_ok()).await;
+    install(&other, &["ca.pem"]);
+    settles("the agent's is refused", async || {
+        matches!(asked().await, Err(Error::Tls { .. }))
+    })
+    .await;
+    install(&known, &["ca.pem"]);
+    settles("and taken again", async || asked().await.is_ok()).await;
+}
+
+async fn settles(what: &str, holds: impl AsyncFn() -> bool) {
+    let asking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let settled = tokio::time::timeout(DEADLINE, asking).await;
+    settled.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
+}
+
 fn assert_tls(error: Error) {
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
 }
@@ -185,6 +238,17 @@ impl Pki {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Settings of an agent that asks for its certificates there.
+    fn https(&self, port: u16) -> String {
+        format!(
+            r#"ports {{ https = {port} }} tls {{ https {{ verify_incoming = true,
+                ca_file = "{}", cert_file = "{}", key_file = "{}" }} }}"#,
+            self.path("ca.pem").display(),
+            self.path("agent.pem").display(),
+            self.path("agent.key").display(),
+        )
     }
 
     fn pair(&self) -> ClientPair {
