@@ -3,6 +3,8 @@
 //! Watches write into it, translation reads it. What is known stays known while Consul is away;
 //! only what is no longer wanted is forgotten.
 
+mod freshness;
+
 use crate::dns::{Answer, Name};
 use crate::jwks::{KeyOrigin, Keys};
 use crate::settling::settled;
@@ -15,7 +17,7 @@ use consul::health::ServiceEntry;
 use consul::intention::Intention;
 use consul::prepared::QueryResult;
 use consul::xds::GatewayCertificate;
-use meridian_model::{SourceState, SourceStatus, StaleCause};
+use meridian_model::{SourceStatus, StaleCause};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -338,42 +340,6 @@ impl Knowledge {
         self.unusable.retain(|topic, _| wanted.contains(topic));
     }
 
-    /// How old that is which only the last run knew, and why some of it is not used; `None` where
-    /// Consul has answered everything since.
-    pub(crate) fn memory(&self) -> Option<SourceState> {
-        if let Some((reason, at)) = self.unusable.values().next() {
-            return Some(SourceState::Stale {
-                since: *at,
-                cause: StaleCause::Answer,
-                reason: reason.clone(),
-            });
-        }
-        let since = *self.remembered.values().min()?;
-        let count = self.remembered.len();
-        Some(SourceState::Stale {
-            since,
-            cause: StaleCause::Unreachable,
-            reason: format!("{count} answers are those of the last run"),
-        })
-    }
-
-    /// Stale from the first failure on, until everything answers again. A refused token comes
-    /// before all other reasons, since it explains them.
-    pub(crate) fn state(&self) -> SourceState {
-        let refused = |failure: &Failure| failure.trouble.cause == StaleCause::Token;
-        // DNS is not Consul: whoever wants a name says what is wrong with it.
-        let failing = self.failing.iter();
-        let ours = failing.filter(|(topic, _)| !matches!(topic, Topic::Addresses(_)));
-        match ours.min_by_key(|(_, failure)| (!refused(failure), failure.since)) {
-            None => SourceState::Current,
-            Some((topic, Failure { since, trouble })) => SourceState::Stale {
-                since: *since,
-                cause: trouble.cause,
-                reason: format!("{}: {}", topic.kind(), trouble.reason),
-            },
-        }
-    }
-
     pub(crate) fn registration(&self, id: &str) -> Option<&AgentService> {
         match self.facts.get(&Topic::Registration(id.to_owned()))? {
             Fact::Registration(value) => Some(value),
@@ -584,6 +550,7 @@ impl Knowledge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use meridian_model::SourceState;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -591,48 +558,6 @@ mod tests {
 
     fn failed() -> News {
         News::Failed(Trouble::answer("refused"))
-    }
-
-    #[test]
-    fn is_stale_from_the_first_failure_until_all_answer() {
-        let mut knowledge = Knowledge::default();
-        assert_eq!(knowledge.state(), SourceState::Current);
-        knowledge.take(Topic::Roots, failed(), at(5));
-        knowledge.take(Topic::Agent, failed(), at(7));
-        knowledge.take(Topic::Roots, failed(), at(9));
-        let stale = |seconds, topic: &str| SourceState::Stale {
-            since: at(seconds),
-            cause: StaleCause::Answer,
-            reason: format!("{topic}: refused"),
-        };
-        assert_eq!(knowledge.state(), stale(5, "roots"));
-        knowledge.take(Topic::Roots, News::Recovered, at(10));
-        assert_eq!(knowledge.state(), stale(7, "agent"));
-        let agent = Fact::Agent(Arc::default());
-        knowledge.take(Topic::Agent, News::Learned(agent), at(11));
-        assert_eq!(knowledge.state(), SourceState::Current);
-    }
-
-    #[test]
-    fn a_refused_token_is_the_reason_for_everything_else() {
-        let mut knowledge = Knowledge::default();
-        knowledge.take(Topic::Roots, failed(), at(5));
-        let refused = Trouble {
-            cause: StaleCause::Token,
-            reason: "ACL not found".to_owned(),
-        };
-        knowledge.take(Topic::Token, News::Failed(refused), at(7));
-        let expected = SourceState::Stale {
-            since: at(7),
-            cause: StaleCause::Token,
-            reason: "token: ACL not found".to_owned(),
-        };
-        assert_eq!(knowledge.state(), expected);
-        knowledge.take(Topic::Token, News::Recovered, at(8));
-        let SourceState::Stale { cause, .. } = knowledge.state() else {
-            panic!("the other failure is still there");
-        };
-        assert_eq!(cause, StaleCause::Answer);
     }
 
     #[test]
@@ -646,39 +571,6 @@ mod tests {
         assert!(matches!(knowledge.chain(&chain), Known::Waiting));
         knowledge.take(Topic::Chain(chain.clone()), failed(), at(3));
         assert!(matches!(knowledge.chain(&chain), Known::Failed("refused")));
-    }
-
-    #[test]
-    fn what_is_remembered_counts_until_it_is_learned_anew() {
-        let mut knowledge = Knowledge::default();
-        let roots = || Fact::Roots(Arc::default());
-        assert_eq!(knowledge.memory(), None);
-        knowledge.take(Topic::Roots, News::Remembered(roots(), at(3)), at(9));
-        assert!(knowledge.roots().is_some());
-        let expected = SourceState::Stale {
-            since: at(3),
-            cause: StaleCause::Unreachable,
-            reason: "1 answers are those of the last run".to_owned(),
-        };
-        assert_eq!(knowledge.memory(), Some(expected));
-        knowledge.take(Topic::Roots, News::Learned(roots()), at(10));
-        assert_eq!(knowledge.memory(), None);
-
-        let leaf = Topic::Leaf("web".to_owned());
-        knowledge.take(
-            leaf.clone(),
-            News::Unusable("no key".to_owned(), at(3)),
-            at(11),
-        );
-        assert!(matches!(
-            knowledge.memory(),
-            Some(SourceState::Stale {
-                cause: StaleCause::Answer,
-                ..
-            })
-        ));
-        knowledge.take(leaf, News::Learned(Fact::Leaf(Arc::default())), at(12));
-        assert_eq!(knowledge.memory(), None);
     }
 
     #[test]

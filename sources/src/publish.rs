@@ -202,6 +202,14 @@ pub(crate) fn announce(publisher: &Publisher, before: &Snapshot, metrics: &dyn S
                 source = %status.name, %reason,
                 "the token is refused; going on with what is known until there is a valid one"
             ),
+            SourceState::Stale {
+                cause: StaleCause::Rights,
+                reason,
+                ..
+            } => tracing::warn!(
+                source = %status.name, %reason,
+                "the token lacks a right; going on without what it may not read"
+            ),
             SourceState::Stale { reason, .. } => {
                 tracing::warn!(source = %status.name, %reason, "source is stale; going on with what is known");
             }

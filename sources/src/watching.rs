@@ -389,21 +389,22 @@ impl Origin for Watching {
             }
             next = self.receiver.try_recv().ok();
         }
-        let state = self.knowledge.state();
-        count(&*self.metrics, &state);
+        count(&*self.metrics, &self.knowledge.state());
         if let Some(memory) = &self.options.memory {
-            memory.note_current(state == SourceState::Current);
+            memory.note_current(self.knowledge.is_confirmed());
         }
     }
 
     fn status(&self) -> Vec<SourceStatus> {
-        let memory = self.knowledge.memory().map(|state| (MEMORY, state));
-        let all = std::iter::once((CONSUL, self.knowledge.state())).chain(memory);
-        all.map(|(name, state)| SourceStatus {
+        let named = |name: &str, state| SourceStatus {
             name: name.into(),
             state,
-        })
-        .collect()
+        };
+        let mut all = vec![named(CONSUL, self.knowledge.state())];
+        let withheld = self.knowledge.withheld().into_iter();
+        all.extend(withheld.map(|(kind, state)| named(&format!("{CONSUL}/{kind}"), state)));
+        all.extend(self.knowledge.memory().map(|state| named(MEMORY, state)));
+        all
     }
 }
 
