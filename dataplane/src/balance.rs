@@ -31,4 +31,4 @@ pub use hash::{RequestHash, request_hash};
 pub use member::{EndpointId, Member};
 pub use peak_ewma::penalised_latency;
 pub use slow_start::SlowStart;
-pub use stats::{ActiveRequest, EndpointStats};
+pub use stats::{ActiveRequest, EndpointStats, OpenConnection};

@@ -4,6 +4,7 @@
 //! in good order without a byte.
 
 use crate::authorize;
+use crate::balance::OpenConnection;
 use crate::downstream::{Connection, Wire};
 use crate::external::{Decision, Facts};
 use crate::listener::DrainWatch;
@@ -15,7 +16,7 @@ use crate::tls::HandshakeFailure;
 use crate::upstream::{DialError, UpstreamIo, dial};
 use meridian_model::{EndpointAddress, Verdict};
 use meridian_telemetry::access_log::{AccessRecord, Protocol};
-use meridian_telemetry::metrics::{self, Layer, RetryReason, TlsResult, TryError};
+use meridian_telemetry::metrics::{self, Layer, Open, RetryReason, TlsResult, TryError};
 use meridian_telemetry::text::Text;
 use std::io;
 use std::sync::Arc;
@@ -74,18 +75,23 @@ pub(crate) async fn serve(
         story.end("no_route");
         return close_in_good_order(stream).await;
     };
-    let upstream = match connect(&cluster, connection, &mut story).await {
-        Ok(upstream) => upstream,
+    let Connected { upstream, _counted } = match connect(&cluster, connection, &mut story).await {
+        Ok(connected) => connected,
         Err(reason) => {
             story.end(reason);
             return close_in_good_order(stream).await;
         }
     };
-    let (upstream, _permit) = upstream;
-    let _open = cluster.metrics.connected();
     let idle = app.service.idle_timeout;
     let outcome = relay(stream, upstream, idle, connection.closed(), &*app.metrics).await;
     story.relayed(&outcome);
+}
+
+/// A connection to an endpoint.
+struct Connected {
+    upstream: UpstreamIo,
+    /// Counts it: against the cluster's limit, and as open for the cluster and the instance.
+    _counted: (Permit, Open, OpenConnection),
 }
 
 /// Connects to an endpoint, and to another where that fails.
@@ -93,7 +99,7 @@ async fn connect(
     cluster: &Arc<ClusterState>,
     connection: &Connection<App>,
     story: &mut Story<'_>,
-) -> Result<(UpstreamIo, Permit), &'static str> {
+) -> Result<Connected, &'static str> {
     let Some(permit) = cluster.breaker.try_connection() else {
         cluster.metrics.failed(TryError::Overflow, Duration::ZERO);
         return Err("overflow");
@@ -120,7 +126,10 @@ async fn connect(
                     cluster.metrics.handshake(TlsResult::Ok);
                 }
                 cluster.report(&picked, Health::Success, now);
-                return Ok((upstream, permit));
+                return Ok(Connected {
+                    upstream,
+                    _counted: (permit, cluster.metrics.connected(), picked.member.connect()),
+                });
             }
             Err(error) => {
                 let (error_class, word) = classify(&error);

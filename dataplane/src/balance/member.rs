@@ -1,6 +1,6 @@
 //! An endpoint as the balancer knows it.
 
-use super::stats::{ActiveRequest, EndpointStats};
+use super::stats::{ActiveRequest, EndpointStats, OpenConnection};
 use meridian_model::{Endpoint, Health};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,6 +66,11 @@ impl Member {
     /// once after the pick: the next pick depends on it.
     pub fn begin(&self) -> ActiveRequest {
         self.stats.begin()
+    }
+
+    /// Counts a connection to it as open until the guard is dropped.
+    pub fn connect(&self) -> OpenConnection {
+        self.stats.connect()
     }
 
     pub(super) fn weight(&self) -> u32 {

@@ -13,6 +13,7 @@ pub struct EndpointStats {
     /// Times below count from here.
     epoch: Instant,
     active: AtomicU32,
+    connections: AtomicU32,
     requests: AtomicU64,
     failures: AtomicU64,
     consecutive_failures: AtomicU32,
@@ -28,6 +29,7 @@ impl EndpointStats {
         Self {
             epoch: now,
             active: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             consecutive_failures: AtomicU32::new(0),
@@ -42,6 +44,17 @@ impl EndpointStats {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         ActiveRequest(Arc::clone(self))
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub fn connect(self: &Arc<Self>) -> OpenConnection {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(Arc::clone(self))
+    }
+
+    /// Connections that are open, idle ones included, from this process.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Requests under way, from this process.
@@ -157,6 +170,16 @@ impl Drop for ActiveRequest {
     }
 }
 
+/// An open connection; dropping it ends it.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<EndpointStats>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Over this time an old measurement loses 63 % of its weight (Linkerd's value).
 pub(super) const LATENCY_DECAY: Duration = Duration::from_secs(10);
 
@@ -232,6 +255,17 @@ mod tests {
         assert_eq!(stats.active(), 1);
         drop(second);
         assert_eq!((stats.active(), stats.requests()), (0, 2));
+    }
+
+    #[test]
+    fn connections_are_counted_while_they_are_open() {
+        let stats = Arc::new(EndpointStats::new(Instant::now()));
+        let (first, second) = (stats.connect(), stats.connect());
+        assert_eq!(stats.connections(), 2);
+        drop(first);
+        assert_eq!((stats.connections(), stats.requests()), (1, 0));
+        drop(second);
+        assert_eq!(stats.connections(), 0);
     }
 
     #[test]

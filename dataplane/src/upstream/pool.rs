@@ -7,7 +7,7 @@ use super::dial::{DialError, dial};
 use super::io::is_quiet;
 use super::profile::TransportProfile;
 use super::session::Session;
-use crate::balance::Member;
+use crate::balance::{Member, OpenConnection};
 use crate::resilience::{Breaker, Permit, Resource};
 use meridian_model::{EndpointAddress, UpstreamProtocol};
 use meridian_telemetry::metrics::{ClusterMetrics, Open};
@@ -118,8 +118,8 @@ pub(crate) struct Origin {
     profile: Arc<TransportProfile>,
     /// Where in a handover it is replaced, so that not all are at once.
     share: f32,
-    /// Counts it as open.
-    _open: Open,
+    /// Counts it as open, for the cluster and for the instance.
+    _open: (Open, OpenConnection),
     /// Counts it against the cluster's limit.
     _permit: Option<Permit>,
 }
@@ -129,7 +129,7 @@ impl Origin {
         Self {
             profile: Arc::clone(&key.profile),
             share: fastrand::f32(),
-            _open: metrics.connected(),
+            _open: (metrics.connected(), key.member.connect()),
             _permit: permit,
         }
     }

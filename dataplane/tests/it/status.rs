@@ -1,11 +1,11 @@
-//! What the status document says of each upstream: limits, use, health, ejection.
+//! What the status document says of each upstream: limits, use, connections, health, ejection.
 
 use crate::client::{self, Client};
 use crate::origin::{Origin, nowhere};
 use crate::proxy::Proxy;
-use crate::shapes::{cluster, put_cluster, simple};
+use crate::shapes::{cluster, put_cluster, simple, snapshot, tcp};
 use crate::until;
-use meridian_model::UpstreamProtocol::Http1;
+use meridian_model::UpstreamProtocol::{Http1, Tcp};
 use meridian_model::policy::{CircuitLimits, OutlierPolicy};
 use meridian_model::{Endpoint, EndpointAddress, Health, Target, Transport};
 use serde_json::json;
@@ -74,6 +74,57 @@ async fn an_upstream_shows_its_limits_its_use_and_what_was_ejected() {
     assert_eq!(used["ejectedForSeconds"], json!(null));
     assert!(used["requests"].as_u64() >= Some(4), "{used:#}");
     assert_eq!(used["activeRequests"], 0);
+    let open = &shown["limits"]["connections"]["used"];
+    assert_eq!(&used["connections"], open, "all of them lead there");
+    assert_eq!(ejected["connections"], 0);
+}
+
+/// Connections of the only cluster, and of its instances in the order of their addresses.
+fn connections(proxy: &Proxy) -> (u64, Vec<u64>) {
+    let status = proxy.plane.status();
+    let shown = &status["clusters"][0];
+    let count = |value: &serde_json::Value| value.as_u64().unwrap();
+    let endpoints = shown["targets"][0]["endpoints"].as_array().unwrap();
+    let endpoints = endpoints.iter().map(|one| count(&one["connections"]));
+    (
+        count(&shown["limits"]["connections"]["used"]),
+        endpoints.collect(),
+    )
+}
+
+#[tokio::test]
+async fn connections_are_counted_for_each_instance_and_for_all() {
+    let (one, two) = (Origin::ok().await, Origin::ok().await);
+    let mut plan = simple(Http1, one.address);
+    put_cluster(
+        &mut plan,
+        cluster("origin", Http1, &[one.address, two.address]),
+    );
+    let proxy = Proxy::start(plan).await;
+    assert_eq!(connections(&proxy), (0, vec![0, 0]));
+    for _ in 0..2 {
+        let answer = client::get(proxy.address("in"), "/").await;
+        assert_eq!(answer.status, 200);
+    }
+    // In turn, and kept: one each.
+    until("a connection to each", || {
+        connections(&proxy) == (2, vec![1, 1])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_of_bytes_are_counted_while_they_last() {
+    let origin = Origin::echo().await;
+    let plan = snapshot(
+        vec![tcp("in", "origin")],
+        vec![cluster("origin", Tcp, &[origin.address])],
+    );
+    let proxy = Proxy::start(plan).await;
+    let held = Client::connect(proxy.address("in")).await;
+    until("the connection", || connections(&proxy) == (1, vec![1])).await;
+    drop(held);
+    until("its end", || connections(&proxy) == (0, vec![0])).await;
 }
 
 #[tokio::test]

@@ -107,6 +107,7 @@ fn endpoint(member: &Member, now: Instant) -> Value {
         "healthy": endpoint.health == Health::Healthy,
         "ejectedForSeconds": stats.ejected_for(now).map(|left| left.as_secs_f64()),
         "ejections": stats.ejections(),
+        "connections": stats.connections(),
         "requests": stats.requests(),
         "activeRequests": stats.active(),
         "failures": stats.failures(),
