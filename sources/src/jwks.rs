@@ -8,17 +8,20 @@
 mod cache;
 mod fetch;
 mod parse;
+mod past;
 
 pub(crate) use parse::parse;
 
 use crate::knowledge::{Fact, News, Topic};
+use crate::memory::Shelf;
 use crate::publish::SourceMetrics;
 use crate::watching::chain_of;
 use cache::{Cache, Pace};
 use meridian_model::jwt::{KeyRefresh, KeySet};
+use past::Past;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
@@ -78,6 +81,18 @@ const FILE_POLL: Duration = Duration::from_secs(5);
 const COOL_DOWN: Duration = Duration::from_secs(30);
 
 impl KeyOrigin {
+    /// What is asked of whom, to tell kept keys apart: who is believed counts as well. `None` for
+    /// a file, which is there after a restart too.
+    pub(crate) fn request(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::Remote(remote) => Some(format!(
+                "GET {} trusting {:?}",
+                remote.uri, remote.authorities
+            )),
+        }
+    }
+
     fn pace(&self) -> Pace {
         match self {
             Self::File(_) => Pace {
@@ -96,14 +111,15 @@ impl KeyOrigin {
     }
 }
 
-/// Keeps a key set up to date, until nobody listens any more.
+/// Keeps a key set up to date, until nobody listens any more. It is remembered on the shelf.
 pub(crate) async fn follow(
     origin: KeyOrigin,
     sender: mpsc::Sender<(Topic, News)>,
     metrics: Arc<dyn SourceMetrics>,
+    shelf: Option<Shelf>,
 ) {
     let pace = origin.pace();
-    keep(origin, pace, sender, metrics).await;
+    keep(origin, pace, sender, metrics, shelf).await;
 }
 
 async fn keep(
@@ -111,26 +127,36 @@ async fn keep(
     pace: Pace,
     sender: mpsc::Sender<(Topic, News)>,
     metrics: Arc<dyn SourceMetrics>,
+    shelf: Option<Shelf>,
 ) {
     let asked = Arc::new(Notify::new());
     let waker = Arc::clone(&asked);
     let refresh = Arc::new(KeyRefresh::new(move || waker.notify_one()));
     let topic = Topic::Keys(origin.clone());
-    let mut cache = Cache::new(pace);
+    let (mut cache, mut past) = (Cache::new(pace), Past::new(shelf));
     let mut served = None;
     loop {
         let began = Instant::now();
-        let outcome = fetch::fetch(&origin).await.map_err(|error| {
-            let reason = chain_of(&error);
-            tracing::warn!(?topic, %reason, "keys cannot be fetched");
-            metrics.watch_failed(topic.kind());
-            reason
-        });
+        let outcome = match fetch::fetch(&origin).await {
+            Ok(fetched) => {
+                past.keep(&fetched.body, SystemTime::now());
+                Ok(fetched.keys)
+            }
+            Err(error) => {
+                let reason = chain_of(&error);
+                tracing::warn!(?topic, %reason, "keys cannot be fetched");
+                metrics.watch_failed(topic.kind());
+                if let Some((keys, age)) = past.recall(SystemTime::now()) {
+                    cache.remember(keys, age, Instant::now().into_std());
+                }
+                Err(reason)
+            }
+        };
         let set = cache.take(outcome, Instant::now().into_std());
-        if served.as_ref() != Some(&set) {
-            served = Some(set.clone());
-            let refresh = Arc::clone(&refresh);
-            let news = News::Learned(Fact::Keys(Arc::new(Keys { set, refresh })));
+        let now = (set, past.since());
+        if served.as_ref() != Some(&now) {
+            let news = news(&now.0, now.1, &refresh);
+            served = Some(now);
             if sender.send((topic.clone(), news)).await.is_err() {
                 return;
             }
@@ -141,6 +167,18 @@ async fn keep(
             () = sleep_until(due) => {}
             () = asked.notified() => sleep_until(due.min(began + pace.cool_down)).await,
         }
+    }
+}
+
+/// What is told of a set, and since when it is known where another run fetched it.
+fn news(set: &KeySet, since: Option<SystemTime>, refresh: &Arc<KeyRefresh>) -> News {
+    let fact = Fact::Keys(Arc::new(Keys {
+        set: set.clone(),
+        refresh: Arc::clone(refresh),
+    }));
+    match (set, since) {
+        (KeySet::Known(_), Some(at)) => News::Remembered(fact, at),
+        _ => News::Learned(fact),
     }
 }
 

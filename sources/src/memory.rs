@@ -2,8 +2,8 @@
 //! away still knows what it knew.
 //!
 //! Kept are Consul's own answers, one file each, and not what was made of them: a newer program
-//! reads them with its own understanding, and there is one way from an answer to the model. Each
-//! answer stands for itself here as it does in memory, so that files are written one by one, as
+//! reads them with its own understanding, and there is one way from an answer to the model. So are
+//! the public keys of issuers, which have an age of their own. Each answer stands for itself here as it does in memory, so that files are written one by one, as
 //! they change.
 //!
 //! Memory speaks only where Consul does not: a topic whose first question found no agent is
@@ -290,8 +290,17 @@ impl Memory {
 }
 
 impl Shelf {
-    /// Puts an answer there in place of the one before.
+    /// Puts an answer of Consul's there in place of the one before.
     pub(crate) fn keep(&self, answer: &Raw) {
+        self.put(answer, None);
+    }
+
+    /// The same with somebody else's answer, which is as old as it is, however fresh Consul's are.
+    pub(crate) fn keep_of(&self, answer: &Raw, at: SystemTime) {
+        self.put(answer, Some(at));
+    }
+
+    fn put(&self, answer: &Raw, at: Option<SystemTime>) {
         let is_kept = self.memory.shared.keep_keys || self.secrets.is_empty();
         let (body, redacted) = match answer {
             Raw::Absent => (Vec::new(), false),
@@ -305,6 +314,7 @@ impl Shelf {
         let head = json!({
             "format": FORMAT,
             "request": self.request,
+            "at": at.map(seconds),
             "absent": *answer == Raw::Absent,
             "withoutKey": redacted,
             "withKey": !redacted && !self.secrets.is_empty(),
@@ -334,15 +344,19 @@ impl Shelf {
         if head["request"] != *self.request {
             return None;
         }
+        let own = head["at"].as_u64();
+        let at = own.map_or(last_run, |at| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(at)
+        });
         if head["withoutKey"] == true {
-            return Some(Kept::WithoutKey(last_run));
+            return Some(Kept::WithoutKey(at));
         }
         let answer = if head["absent"] == true {
             Raw::Absent
         } else {
             Raw::Body(body.to_vec())
         };
-        Some(Kept::Answer(answer, last_run))
+        Some(Kept::Answer(answer, at))
     }
 }
 

@@ -194,7 +194,9 @@ impl Watching {
             }
             Topic::Keys(origin) => {
                 let (sender, metrics) = (self.sender.clone(), Arc::clone(&self.metrics));
-                Task::spawn(jwks::follow(origin.clone(), sender, metrics))
+                let memory = self.options.memory.as_ref().zip(origin.request());
+                let shelf = memory.map(|(memory, request)| memory.shelf(&topic, request));
+                Task::spawn(jwks::follow(origin.clone(), sender, metrics, shelf))
             }
             Topic::Token => self.follow_token(),
         }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::Request;
 use meridian_tests::client::{Connection, Protocol, Reply, empty, loopback};
-use meridian_tests::consul::{Consul, Service};
+use meridian_tests::consul::{Consul, HTTP_API, Service};
 use meridian_tests::origin::{Origin, Seen};
 use meridian_tests::sidecar::{Kind, Sidecar};
 use meridian_tests::wait::{self, PATIENCE};
@@ -200,6 +200,59 @@ fn keys_are_fetched_rotated_and_outlive_their_issuer() {
     });
 }
 
+#[test]
+fn remembered_keys_verify_after_a_restart_while_their_issuer_is_away() {
+    isolated("jwks restart", async |world| {
+        let one = Issuer::new("one");
+        let server = KeyServer::start(&one.keys(&["one"])).await;
+        let mut mesh = Mesh::start(world, "deny").await;
+        let uri = format!("http://127.0.0.1:{JWKS}/");
+        let remote = json!({"Remote": {"URI": uri, "RequestTimeoutMs": 1000}});
+        mesh.provider(&one, remote, json!({})).await;
+        let wants = json!({"Providers": [{"Name": "one"}]});
+        mesh.permissions(json!([permission("allow", "/", wants)]))
+            .await;
+        mesh.join(world, Kind::Meshd).await;
+        let token = bearer(&one.token("one", &merged(&json!({}))));
+
+        let state = world.directory().join("state");
+        let words = format!("--http-addr {HTTP_API} --state-dir {}", state.display());
+        let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
+        mesh.restart_callee(world, &words).await;
+        mesh.until("the issuer's keys", "/", &token, 200).await;
+        wait::holds("they are kept", PATIENCE, async || {
+            let files = std::fs::read_dir(&state).into_iter().flatten().flatten();
+            let names: Vec<_> = files.map(|file| file.file_name()).collect();
+            let has = |start: &str| {
+                let mut names = names.iter().filter_map(|name| name.to_str());
+                names.any(|name| name.starts_with(start) && name.ends_with(".json"))
+            };
+            has("jwks") && has("owner")
+        })
+        .await;
+
+        server.fail();
+        mesh.restart_callee(world, &words).await;
+        mesh.until("remembered keys", "/", &token, 200).await;
+        assert_eq!(call("/", &[]).await.expect("a reply").status, 403);
+        let snapshot = mesh.sidecars[0].admin.snapshot().await;
+        let mut sources = snapshot["sources"].as_array().into_iter().flatten();
+        let memory = sources.find(|source| source["name"] == "memory");
+        let memory = memory.unwrap_or_else(|| panic!("no memory: {snapshot:#}"));
+        assert!(memory["ageSeconds"].as_f64() < Some(120.0), "{memory}");
+
+        server.publish(&one.keys(&["one"]));
+        wait::until("its issuer's again", PATIENCE, async || {
+            let sources = mesh.sidecars[0].admin.snapshot().await["sources"].to_string();
+            match sources.contains("memory") {
+                false => Ok(()),
+                true => Err(sources),
+            }
+        })
+        .await;
+    });
+}
+
 /// A caller and a destination, under a default policy. Rules that must hold from the first
 /// request are written before the sidecars start: Envoy leaves connections that are open to the
 /// rules before.
@@ -232,6 +285,14 @@ impl Mesh {
             let sidecar = Sidecar::start(world, *kind, service).await;
             self.sidecars.push(sidecar);
         }
+    }
+
+    /// Kills the destination's sidecar and starts meshd in its place.
+    async fn restart_callee(&mut self, world: &World, words: &[String]) {
+        self.sidecars[0].process.kill();
+        let service = Service::new("api", 8001).sidecar(21001);
+        self.sidecars[0] = Sidecar::launch_with(world, &service, words);
+        self.sidecars[0].ready().await;
     }
 
     /// Writes a `jwt-provider`.

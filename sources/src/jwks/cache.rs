@@ -25,6 +25,7 @@ pub(super) struct Pace {
 #[derive(Debug)]
 pub(super) struct Cache {
     pace: Pace,
+    /// With the time at which they are forgotten.
     held: Option<(Arc<[VerificationKey]>, Instant)>,
     failures: u32,
 }
@@ -38,6 +39,11 @@ impl Cache {
         }
     }
 
+    /// Takes keys in that were fetched before this process began.
+    pub(super) fn remember(&mut self, keys: Arc<[VerificationKey]>, age: Duration, now: Instant) {
+        self.held = Some((keys, now + STALE_AT_MOST.saturating_sub(age)));
+    }
+
     /// Takes the outcome of a fetch in. Returns what counts now.
     pub(super) fn take(
         &mut self,
@@ -47,16 +53,14 @@ impl Cache {
         let reason = match outcome {
             Ok(keys) => {
                 self.failures = 0;
-                self.held = Some((Arc::clone(&keys), now));
+                self.held = Some((Arc::clone(&keys), now + STALE_AT_MOST));
                 return KeySet::Known(keys);
             }
             Err(reason) => reason,
         };
         self.failures = self.failures.saturating_add(1);
         match &self.held {
-            Some((keys, at)) if now.saturating_duration_since(*at) < STALE_AT_MOST => {
-                KeySet::Known(Arc::clone(keys))
-            }
+            Some((keys, end)) if now < *end => KeySet::Known(Arc::clone(keys)),
             _ => KeySet::Unavailable { reason },
         }
     }
@@ -103,6 +107,19 @@ mod tests {
         assert_eq!(cache.take(failure(), later), known);
         assert_eq!(cache.take(failure(), start + STALE_AT_MOST), unavailable);
         assert_eq!(cache.take(Ok(keys), start + STALE_AT_MOST), known);
+    }
+
+    #[test]
+    fn keys_of_another_run_grow_no_younger() {
+        let (mut cache, start) = (cache(), Instant::now());
+        let keys: Arc<[VerificationKey]> = Arc::new([]);
+        let minute = Duration::from_secs(60);
+        cache.remember(Arc::clone(&keys), STALE_AT_MOST - minute, start);
+        assert_eq!(cache.take(failure(), start), KeySet::Known(keys));
+        let unavailable = |set| matches!(set, KeySet::Unavailable { .. });
+        assert!(unavailable(cache.take(failure(), start + minute)));
+        cache.remember(Arc::new([]), STALE_AT_MOST * 2, start);
+        assert!(unavailable(cache.take(failure(), start)));
     }
 
     #[test]

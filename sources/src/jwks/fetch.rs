@@ -37,8 +37,16 @@ pub(super) enum FetchError {
     Parse(#[source] BadKeySet),
 }
 
+/// What was fetched.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) keys: Arc<[VerificationKey]>,
+    /// The answer as it came.
+    pub(super) body: Vec<u8>,
+}
+
 /// Fetches once. Keys of kinds that are not served are left out, with a warning.
-pub(super) async fn fetch(origin: &KeyOrigin) -> Result<Arc<[VerificationKey]>, FetchError> {
+pub(super) async fn fetch(origin: &KeyOrigin) -> Result<Fetched, FetchError> {
     let body = match origin {
         KeyOrigin::File(path) => read(path).await?,
         KeyOrigin::Remote(remote) => get(remote).await?,
@@ -47,7 +55,8 @@ pub(super) async fn fetch(origin: &KeyOrigin) -> Result<Arc<[VerificationKey]>, 
     for refused in &parsed.refused {
         tracing::warn!(?origin, %refused, "a key is left out");
     }
-    Ok(parsed.keys.into())
+    let keys = parsed.keys.into();
+    Ok(Fetched { keys, body })
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, FetchError> {

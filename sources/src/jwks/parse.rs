@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use meridian_model::jwt::{JwtAlgorithm, KeyMaterial, VerificationKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Issuers have a handful of keys; each may be tried for a token without `kid`.
 const MOST: usize = 100;
@@ -57,6 +57,14 @@ pub(crate) fn parse(text: &[u8]) -> Result<Parsed, BadKeySet> {
         return Err(BadKeySet::NoKey(refused));
     }
     Ok(Parsed { keys, refused })
+}
+
+/// The same set without the keys that are not served, to be kept; what can't be read is empty.
+pub(super) fn accepted(text: &[u8]) -> Vec<u8> {
+    let document: Value = serde_json::from_slice(text).unwrap_or_default();
+    let list = document["keys"].as_array().into_iter().flatten();
+    let served: Vec<_> = list.filter(|written| key(written).is_ok()).collect();
+    json!({ "keys": served }).to_string().into_bytes()
 }
 
 fn key(written: &Value) -> Result<VerificationKey, &'static str> {
@@ -144,7 +152,6 @@ fn decode(written: &Value) -> Result<Vec<u8>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn number(length: usize) -> String {
         URL_SAFE_NO_PAD.encode(vec![0x80; length])
@@ -210,6 +217,18 @@ mod tests {
                 other => panic!("{key}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn only_what_is_served_is_kept() {
+        let public = json!({"kty": "OKP", "crv": "Ed25519", "x": number(32)});
+        let mut private = public.clone();
+        private["d"] = json!(number(32));
+        let shared = json!({"kty": "oct", "k": number(32)});
+        let set = json!({"keys": [shared, private, &public], "more": 1});
+        let kept = accepted(set.to_string().as_bytes());
+        assert_eq!(kept, json!({"keys": [public]}).to_string().into_bytes());
+        assert_eq!(accepted(b"<html>"), br#"{"keys":[]}"#);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Keys against a scripted server: rotation, outages, answers that are no keys.
 
 use super::*;
+use crate::memory::{Memory, MemoryError, MemoryOptions};
 use crate::publish::Task;
 use meridian_model::jwt::VerificationKey;
 use std::sync::Mutex;
@@ -65,6 +66,11 @@ impl Server {
 
     /// Follows the keys, which are fresh for so long.
     fn follow(&self, fresh: Duration) -> Following {
+        self.follow_with(fresh, None)
+    }
+
+    /// The same, remembering them.
+    fn follow_with(&self, fresh: Duration, shelf: Option<Shelf>) -> Following {
         let remote = self.remote();
         let pace = Pace {
             fresh,
@@ -73,7 +79,7 @@ impl Server {
             cool_down: Duration::from_millis(300),
         };
         let (sender, news) = mpsc::channel(16);
-        let work = keep(KeyOrigin::Remote(remote), pace, sender, Arc::new(()));
+        let work = keep(KeyOrigin::Remote(remote), pace, sender, Arc::new(()), shelf);
         Following {
             news,
             _task: Task::spawn(work),
@@ -87,9 +93,13 @@ struct Following {
 }
 
 impl Following {
-    async fn next(&mut self) -> Arc<Keys> {
+    async fn news(&mut self) -> News {
         let news = tokio::time::timeout(DEADLINE, self.news.recv()).await;
-        match news.expect("news in time").expect("a running task").1 {
+        news.expect("news in time").expect("a running task").1
+    }
+
+    async fn next(&mut self) -> Arc<Keys> {
+        match self.news().await {
             News::Learned(Fact::Keys(keys)) => keys,
             other => panic!("{other:?}"),
         }
@@ -165,6 +175,65 @@ async fn keys_outlive_an_outage_of_their_issuer() {
     assert_eq!(ids(&next), ["b"], "nothing was said in between");
 }
 
+/// Opens the memory of a run, once the run before has let go of it.
+async fn next_run(folder: &tempfile::TempDir, server: &Server) -> (Memory, Shelf) {
+    let options = MemoryOptions {
+        directory: folder.path().join("state"),
+        keep_keys: false,
+    };
+    let opening = async {
+        loop {
+            match Memory::open(&options, "web") {
+                Err(MemoryError::InUse { .. }) => tokio::task::yield_now().await,
+                opened => return opened.unwrap(),
+            }
+        }
+    };
+    let memory = tokio::time::timeout(DEADLINE, opening).await.unwrap();
+    let origin = KeyOrigin::Remote(server.remote());
+    let request = origin.request().unwrap();
+    let shelf = memory.shelf(&Topic::Keys(origin), request);
+    (memory, shelf)
+}
+
+#[tokio::test]
+async fn keys_outlive_a_restart_while_their_issuer_is_away_and_say_how_old_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(keys(&["a"])).await;
+    let began = SystemTime::now() - Duration::from_secs(1);
+    let (memory, shelf) = next_run(&folder, &server).await;
+    let mut following = server.follow_with(LONG, Some(shelf));
+    assert_eq!(ids(&*following.next().await), ["a"]);
+    memory.write_now();
+    drop((memory, following));
+
+    server.answers(http("500 Oops", ""));
+    let (memory, shelf) = next_run(&folder, &server).await;
+    let mut following = server.follow_with(LONG, Some(shelf));
+    let News::Remembered(Fact::Keys(found), at) = following.news().await else {
+        panic!("keys of the last run");
+    };
+    assert_eq!(ids(&found), ["a"]);
+    assert!(at >= began && at <= SystemTime::now(), "{at:?}");
+    // The same keys, but from their issuer.
+    server.answers(keys(&["a"]));
+    assert_eq!(ids(&*following.next().await), ["a"]);
+    drop((memory, following));
+
+    // Whom the run before believed is no reason to believe them now.
+    server.answers(http("500 Oops", ""));
+    let (memory, _) = next_run(&folder, &server).await;
+    let other = KeyOrigin::Remote(RemoteKeys {
+        authorities: Authorities::File("/other.pem".into()),
+        ..server.remote()
+    });
+    let request = other.request().unwrap();
+    let shelf = memory.shelf(&Topic::Keys(other), request);
+    let mut following = server.follow_with(LONG, Some(shelf));
+    let next = following.next().await;
+    assert!(matches!(next.set, KeySet::Unavailable { .. }), "{next:?}");
+}
+
 #[tokio::test]
 async fn bad_answers_are_no_keys_and_are_asked_again() {
     let huge = "x".repeat(2 << 20);
@@ -236,7 +305,7 @@ async fn a_file_is_read_within_the_same_bounds() {
         "A".repeat(43)
     );
     std::fs::write(&path, &set).unwrap();
-    assert_eq!(fetch::fetch(&origin).await.unwrap().len(), 1);
+    assert_eq!(fetch::fetch(&origin).await.unwrap().keys.len(), 1);
     std::fs::write(&path, " ".repeat((1 << 20) + 1)).unwrap();
     let outcome = fetch::fetch(&origin).await;
     assert!(matches!(outcome, Err(fetch::FetchError::TooLarge)));

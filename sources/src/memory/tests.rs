@@ -24,11 +24,14 @@ fn shelf(memory: &Memory, topic: &Topic) -> Shelf {
     memory.shelf(topic, format!("GET /{topic:?}"))
 }
 
-fn write(memory: &Memory) {
-    memory.note_current(true);
-    memory.confirm(Instant::now());
-    let pending = std::mem::take(&mut memory.state().pending);
-    memory.shared.folder.write_all(pending).unwrap();
+impl Memory {
+    /// Writes what is pending, as of a run to which Consul answers.
+    pub(crate) fn write_now(&self) {
+        self.note_current(true);
+        self.confirm(Instant::now());
+        let pending = std::mem::take(&mut self.state().pending);
+        self.shared.folder.write_all(pending).unwrap();
+    }
 }
 
 /// A run that keeps a leaf, roots, and that there is no `mesh` entry.
@@ -38,7 +41,7 @@ fn run(folder: &TempDir, keep_keys: bool) {
     shelf(&memory, &Topic::Leaf("web".into())).keep(&leaf());
     shelf(&memory, &Topic::Roots).keep(&Raw::Body(b"{}".to_vec()));
     shelf(&memory, &Topic::Mesh).keep(&Raw::Absent);
-    write(&memory);
+    memory.write_now();
 }
 
 fn recalled(memory: &Memory, topic: &Topic) -> Option<Raw> {
@@ -61,6 +64,21 @@ fn answers_come_back_as_they_were_and_keys_only_where_they_are_asked_for() {
         panic!("no roots");
     };
     assert!(age.elapsed().unwrap() < Duration::from_secs(60));
+}
+
+#[test]
+fn what_has_an_age_of_its_own_keeps_it() {
+    let folder = TempDir::new().unwrap();
+    let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+    let memory = open(&folder, false);
+    shelf(&memory, &Topic::Datacenters).keep_of(&Raw::Body(b"[]".to_vec()), fetched);
+    memory.write_now();
+    drop(memory);
+    let kept = shelf(&open(&folder, false), &Topic::Datacenters).recall();
+    assert!(
+        matches!(kept, Some(Kept::Answer(_, at)) if at == fetched),
+        "{kept:?}"
+    );
 }
 
 #[test]
@@ -148,7 +166,7 @@ fn what_is_no_longer_asked_for_is_removed() {
     let memory = open(&folder, true);
     let roots = shelf(&memory, &Topic::Roots);
     memory.keep(&BTreeSet::from([Topic::Mesh]));
-    write(&memory);
+    memory.write_now();
     assert!(roots.recall().is_none());
     assert!(recalled(&memory, &Topic::Mesh).is_some());
     // Files of topics that this run never asked for go once it is settled.
