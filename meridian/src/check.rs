@@ -1,14 +1,18 @@
-//! `check`: a sidecar's whole way into the mesh, looked at step by step.
+//! `check`: a proxy's whole way into the mesh, looked at step by step.
 //!
-//! Each group asks what the sidecar itself asks, with the same token, so that a right which is
+//! Each group asks what the proxy itself asks, with the same token, so that a right which is
 //! missing shows where it is missed. What can't be looked at because an earlier step failed is
 //! left out: the first × is the one to mend.
 
 mod agent;
 mod certificates;
+mod gateway;
 mod handshake;
+mod intentions;
+mod outside;
 mod registration;
 mod report;
+mod snapshot;
 mod token;
 mod trouble;
 mod upstream;
@@ -17,8 +21,12 @@ use crate::cli;
 use consul::Client;
 use meridian_config::Consul;
 use meridian_program::Outcome;
+use meridian_sources::ConsulOptions;
+use meridian_sources::consul_mesh::{self, Sidecar};
+use registration::Registered;
 use report::Report;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why nothing could be checked.
@@ -33,8 +41,10 @@ pub(crate) enum CheckError {
 enum Whose<'a> {
     /// The sidecar beside the service instance with this ID.
     Beside(&'a str),
-    /// The proxy with this ID.
+    /// The sidecar or gateway with this ID.
     Proxy(&'a str),
+    /// The gateway registered under this name.
+    Gateway(&'a str),
 }
 
 /// Checks everything, and says it on standard output.
@@ -67,7 +77,7 @@ pub(crate) async fn run(check: cli::Check) -> Result<Outcome, CheckError> {
     Ok(outcome)
 }
 
-/// The client as the sidecar makes it, less patient.
+/// The client as the proxy makes it, less patient.
 fn client(check: &cli::Check) -> Result<Client, consul::Error> {
     let environment = |name: &str| std::env::var(name).ok();
     let mut config = check
@@ -78,10 +88,12 @@ fn client(check: &cli::Check) -> Result<Client, consul::Error> {
 }
 
 async fn everything(check: &cli::Check, client: &Client, report: &mut Report) {
-    let whose = match (&check.which.sidecar_for, &check.which.proxy_id) {
-        (Some(service), _) => Whose::Beside(service),
-        // One of both is required.
-        (None, proxy) => Whose::Proxy(proxy.as_deref().unwrap_or_default()),
+    let which = &check.which;
+    let whose = match (&which.sidecar_for, &which.service, &which.proxy_id) {
+        (Some(service), ..) => Whose::Beside(service),
+        (_, Some(gateway), _) => Whose::Gateway(gateway),
+        // One of the three is required.
+        (.., proxy) => Whose::Proxy(proxy.as_deref().unwrap_or_default()),
     };
     report.group("agent");
     if !agent::check(client, report).await {
@@ -95,14 +107,36 @@ async fn everything(check: &cli::Check, client: &Client, report: &mut Report) {
     let Some(registered) = registration::check(client, whose, report).await else {
         return;
     };
-    report.group("certificates");
-    let certified = certificates::check(client, &registered.service, report).await;
-    for upstream in &registered.upstreams {
-        report.group(format!("upstream {}", upstream.destination_name));
-        upstream::check(client, &registered, upstream, report).await;
+    let limit = Duration::from_secs(check.timeout.get());
+    match registered {
+        Registered::Sidecar(sidecar) => of_sidecar(client, &sidecar, limit, report).await,
+        Registered::Gateway(found) => gateway::check(client, &found, limit, report).await,
     }
-    if certified {
-        let limit = Duration::from_secs(check.timeout.get());
-        handshake::check(client, &registered, limit, report).await;
+}
+
+async fn of_sidecar(
+    client: &Client,
+    sidecar: &registration::Sidecar,
+    limit: Duration,
+    report: &mut Report,
+) {
+    report.group("certificates");
+    let certified = certificates::check(client, &sidecar.service, report).await;
+    for upstream in &sidecar.upstreams {
+        report.group(format!("upstream {}", upstream.destination_name));
+        upstream::check(client, sidecar, upstream, report).await;
+    }
+    if !certified {
+        return;
+    }
+    let source = consul_mesh::run(
+        client.clone(),
+        Sidecar::ProxyId(sidecar.proxy.clone()),
+        ConsulOptions::default(),
+        Arc::new(()),
+    );
+    if let Some(snapshot) = snapshot::first(source, limit, |_| true, report).await {
+        report.group("handshakes");
+        handshake::mesh(&snapshot, report).await;
     }
 }

@@ -23,24 +23,32 @@ Examples:
   The same on a real Consul agent, with a real Envoy as one of the sidecars:
     meridian demo --envoy
 
-  Check a sidecar's whole way into the mesh, with the options that it is run with:
+  Check a sidecar's or a gateway's whole way into the mesh, with the options that it is run with:
     meridian check --sidecar-for web --token-file /run/secrets/consul
+    meridian check --service edge
 
   Check a gateway's configuration:
     meridian validate gateway.yaml";
 
 const CHECKING: &str = "\
-Run it where the sidecar runs, with the sidecar's own token: then a right that is missing shows.
+Run it where the proxy runs, with the proxy's own token: then a right that is missing shows.
 Nothing is written, and nothing is sent to an application but a handshake.
 
 What is looked at, in this order:
   agent          does it answer, has its cluster a leader, which version, do the clocks agree
   token          is it valid, what is it, when does it end
-  registration   is there a sidecar, does it listen, do its checks let others call it
+  registration   is there such a proxy, does it listen, do its checks let others call it
   certificates   roots and leaf: valid, and for how long
-  upstream NAME  its discovery chain, and whether intentions let us call its targets
+  upstream NAME  of a sidecar: its discovery chain or what its query finds, and whether intentions
+                 let us call that
+  entry, routes  of an ingress or API gateway: what is bound to its listeners, and what Consul does
+                 not accept
+  service NAME   of a gateway: its chain and intentions; of a terminating one its leaf, too
   configuration  what of it can't be honoured
-  handshakes     each healthy instance, called with our certificate and known by its own
+  listeners      of an ingress or API gateway: are they open, and how long their certificates last
+  datacenters    of a mesh gateway: can the gateways of others be reached
+  handshakes     each healthy instance, called with our certificate and known by its own; outside
+                 of the mesh as the gateway's link says
 
 Each line begins with √ (good), ‼ (works, but should be known) or × (broken), and what to do about
 it stands below. What follows from something broken is left out.
@@ -49,6 +57,7 @@ Exit codes: 0 nothing is broken, 1 something is, 2 the options are at fault.
 
 Examples:
   meridian check --sidecar-for web
+  meridian check --service mesh-gateway
   meridian check --proxy-id web-sidecar-proxy --http-addr https://agent:8501 --ca-file ca.pem
   meridian check --sidecar-for web --json | jq '.groups[].checks[] | select(.state == \"failed\")'";
 
@@ -58,7 +67,7 @@ pub(crate) enum Command {
     Dev(Dev),
     /// Run the same as separate processes on a Consul agent, send a request through, and stop.
     Demo(Demo),
-    /// Check a sidecar's way into the mesh: agent, token, certificates, upstreams; with remedies.
+    /// Check a proxy's way into the mesh: agent, token, certificates, whom it calls; with remedies.
     Check(Box<Check>),
     /// Check a gateway's configuration file and report every error at once.
     Validate(Validate),
@@ -119,9 +128,12 @@ pub(crate) struct Whose {
     /// The sidecar of the service instance with this ID.
     #[arg(long, value_name = "ID")]
     pub(crate) sidecar_for: Option<String>,
-    /// The proxy with this ID, where an instance has several.
+    /// The sidecar or gateway with this ID.
     #[arg(long, value_name = "ID")]
     pub(crate) proxy_id: Option<String>,
+    /// The gateway that is registered as this service: a mesh, terminating, ingress or API gateway.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -148,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn check_wants_exactly_one_sidecar_and_takes_the_sidecars_options() {
+    fn check_wants_exactly_one_proxy_and_takes_its_options() {
         let parse = |words: &str| {
             let words = ["meridian", "check"]
                 .into_iter()
@@ -160,6 +172,11 @@ mod tests {
         };
         assert!(parse("").is_err());
         assert!(parse("--sidecar-for a --proxy-id b").is_err());
+        assert!(parse("--service a --proxy-id b").is_err());
+        assert_eq!(
+            parse("--service a").unwrap().which.service.as_deref(),
+            Some("a")
+        );
         let check = parse("--sidecar-for web --json --token-file t --http-addr h:1").unwrap();
         assert_eq!(check.which.sidecar_for.as_deref(), Some("web"));
         assert!(check.json && check.consul.token_file.is_some());

@@ -1,17 +1,20 @@
 //! `meridian check`: all is well, and then one thing after the other is broken.
 
+mod gateways;
+
 use std::process::Command;
 
-use meridian_tests::certs::{Authority, spiffe_id};
+use http::Method;
+use meridian_tests::certs::{Authority, TRUST_DOMAIN, spiffe_id};
 use meridian_tests::client::loopback;
-use meridian_tests::consul::{Consul, Secured, Service};
+use meridian_tests::consul::{Consul, HTTP_API, Secured, Service};
 use meridian_tests::handshake::Impostor;
 use meridian_tests::origin::Origin;
-use meridian_tests::sidecar::Sidecar;
+use meridian_tests::sidecar::{Kind, Sidecar};
 use meridian_tests::tools;
 use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::isolated;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What it says, and its exit code. On a thread of its own, since it may call servers
 /// of the test.
@@ -193,6 +196,91 @@ fn all_is_well_and_each_broken_thing_has_its_own_line() {
     });
 }
 
+/// The authority is the right one, and so is the name: only its time has passed.
+#[test]
+fn an_upstream_whose_certificate_has_expired_is_reported_as_such() {
+    isolated("check expired", async |world| {
+        let authority = Authority::new(TRUST_DOMAIN);
+        let settings = json!({"connect": authority.consul_settings()});
+        let consul = Consul::start_with(world, settings).await;
+        let web = Service::new("web", 8001)
+            .sidecar(21001)
+            .upstream("api", 5001);
+        consul.register(&web).await;
+        consul
+            .register(&Service::new("api", 8002).sidecar(21002))
+            .await;
+        let api = spiffe_id(TRUST_DOMAIN, "api");
+        let impostor = Impostor::start(loopback(21002), authority.leaf(&[&api]), b"hello").await;
+        let _sidecar = Sidecar::start(world, Kind::Meshd, &web).await;
+        consul.passing("api", 1).await;
+        consul.passing("web", 1).await;
+        let words = words(&format!("--sidecar-for web --http-addr {HTTP_API}"));
+        let (document, code) = check(&words).await;
+        assert_eq!(code, 0, "{document:#}");
+
+        impostor.present(authority.expired_leaf(&[&api]));
+        let (document, code) = check(&words).await;
+        assert_eq!(code, 1);
+        breaks(
+            &document,
+            "handshakes",
+            "certificate has expired",
+            "not renewed",
+        );
+    });
+}
+
+#[test]
+fn a_prepared_query_is_executed_and_what_it_finds_is_called() {
+    isolated("check query", async |world| {
+        let consul = Consul::start(world).await;
+        let api = Service::new("api", 8001).sidecar(21001);
+        let caller = Service::new("caller", 8000)
+            .sidecar(21000)
+            .prepared_query("nearest", 5001);
+        for service in [&api, &caller] {
+            consul.register(service).await;
+        }
+        let mut sidecar = Sidecar::start(world, Kind::Meshd, &api).await;
+        let _caller = Sidecar::start(world, Kind::Meshd, &caller).await;
+        let _origin = Origin::start("api", api.port).await;
+        consul.passing("api", 1).await;
+        consul.passing("caller", 1).await;
+        let words = words(&format!("--sidecar-for caller --http-addr {HTTP_API}"));
+        let group = "upstream nearest";
+        let (document, code) = check(&words).await;
+        assert_eq!(code, 1);
+        breaks(&document, group, "execute prepared query", "POST /v1/query");
+
+        let query = json!({"Name": "nearest", "Service": {"Service": "api"}});
+        consul.api(Method::POST, "/v1/query", Some(query)).await;
+        let (document, code) = check(&words).await;
+        assert_eq!(code, 0, "{document:#}");
+        let found = &lines(&document, group, "ok")[0].0;
+        assert!(found.contains("finds 1 instance(s) of api"), "{found}");
+        let proof = consul.spiffe_id("api").await;
+        let shaken = lines(&document, "handshakes", "ok");
+        let proved = shaken.iter().any(|(line, _)| line.contains(&proof));
+        assert!(proved, "{document:#}");
+
+        consul.intentions("api", &[("caller", "deny")]).await;
+        wait::until("the denial", PATIENCE, async || {
+            let (document, _) = check(&words).await;
+            let failed = lines(&document, group, "failed");
+            let denied = failed
+                .iter()
+                .any(|(line, _)| line.contains("denies caller"));
+            denied.then_some(()).ok_or_else(|| format!("{document:#}"))
+        })
+        .await;
+        sidecar.process.kill();
+        consul.passing("api", 0).await;
+        let (document, _) = check(&words).await;
+        breaks(&document, group, "finds no instance of api", "start one");
+    });
+}
+
 #[test]
 fn settings_at_fault_are_told_from_a_mesh_at_fault() {
     isolated("check settings", async |_| {
@@ -213,7 +301,7 @@ fn the_help_says_what_is_looked_at() {
         .output()
         .expect("`meridian check --help` runs");
     let help = String::from_utf8_lossy(&output.stdout);
-    for word in ["handshakes", "Exit codes", "--json", "√"] {
+    for word in ["handshakes", "datacenters", "Exit codes", "--json", "√"] {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

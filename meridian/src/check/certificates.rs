@@ -1,4 +1,4 @@
-//! Certificates: the authority's roots, and the leaf that the sidecar presents.
+//! Certificates: the authority's roots, and the leaf that the proxy presents.
 
 use super::report::Report;
 use super::trouble::explain;
@@ -6,26 +6,36 @@ use consul::Client;
 use consul::agent::{Leaf, Roots};
 use std::time::{Duration, SystemTime};
 
-/// Returns whether the sidecar can prove who it is.
+/// Returns whether the proxy can prove who it is.
 pub(super) async fn check(client: &Client, service: &str, report: &mut Report) -> bool {
-    let has_roots = match client.roots().once().await {
+    let has_roots = authority(client, report).await;
+    let has_leaf = presented(client, service, report).await;
+    has_roots && has_leaf
+}
+
+/// Returns whether others can be believed.
+pub(super) async fn authority(client: &Client, report: &mut Report) -> bool {
+    match client.roots().once().await {
         Ok(answer) => roots(&answer.value, SystemTime::now(), report),
         Err(error) => {
             let (finding, remedy) = explain(&error, "");
             report.bad(finding, remedy);
             false
         }
-    };
-    let right = format!("service:write on \"{service}\"");
-    let has_leaf = match client.leaf(service).once().await {
+    }
+}
+
+/// Returns whether there is a leaf of `service` to present.
+pub(super) async fn presented(client: &Client, service: &str, report: &mut Report) -> bool {
+    match client.leaf(service).once().await {
         Ok(answer) => leaf(&answer.value, SystemTime::now(), report),
         Err(error) => {
+            let right = format!("service:write on \"{service}\"");
             let (finding, remedy) = explain(&error, &right);
             report.bad(finding, remedy);
             false
         }
-    };
-    has_roots && has_leaf
+    }
 }
 
 /// Roots live for years; a month is time enough to rotate one.
@@ -115,7 +125,7 @@ fn leaf(leaf: &Leaf, now: SystemTime, report: &mut Report) -> bool {
     true
 }
 
-fn days(time: Duration) -> String {
+pub(super) fn days(time: Duration) -> String {
     format!("{} days", time.as_secs() / (24 * 60 * 60))
 }
 

@@ -1,54 +1,20 @@
-//! Handshakes: what the sidecar would make of Consul's answers, and whether its upstreams believe
-//! it and are who they should be.
-//!
-//! The snapshot is made by the sidecar's own source, so that nothing is judged here by rules that
-//! are not the sidecar's.
+//! Handshakes: whether those who are called believe the proxy and are who they should be.
 
-use super::registration::Registered;
 use super::report::Report;
-use consul::Client;
 use meridian_dataplane::probe::{ProbeError, Probed, probe};
-use meridian_model::{Cluster, Health, Identity, Snapshot, SourceState, Target, Transport};
-use meridian_sources::consul_mesh::{self, Sidecar};
-use meridian_sources::{ConsulOptions, Source};
+use meridian_model::{Cluster, Endpoint, Health, Identity, Snapshot, Target, Transport};
 use meridian_telemetry::Chain;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Instances of one target that are called. More of the same would tell little.
-const OF_A_TARGET: usize = 5;
+pub(super) const OF_A_TARGET: usize = 5;
 
-pub(super) async fn check(
-    client: &Client,
-    registered: &Registered,
-    limit: Duration,
-    report: &mut Report,
-) {
-    let sidecar = Sidecar::ProxyId(registered.proxy.clone());
-    let source = consul_mesh::run(
-        client.clone(),
-        sidecar,
-        ConsulOptions::default(),
-        Arc::new(()),
-    );
-    report.group("configuration");
-    let Some(snapshot) = first(source, limit, report).await else {
-        return;
-    };
-    if snapshot.rejected.is_empty() {
-        report.good("all of it is honoured");
-    }
-    for rejection in &snapshot.rejected {
-        report.warn(
-            format!("{}: {}", rejection.resource, rejection.reason),
-            "the rest is served; docs/consul.md says what is honoured",
-        );
-    }
-    report.group("handshakes");
+/// Calls everybody in the mesh whom the proxy would call.
+pub(super) async fn mesh(snapshot: &Snapshot, report: &mut Report) {
     let mut looked = false;
     for cluster in snapshot.clusters.values() {
         for target in &cluster.targets {
-            looked |= instances(cluster, target, &snapshot, report).await;
+            looked |= instances(cluster, target, snapshot, report).await;
         }
     }
     if !looked {
@@ -56,23 +22,10 @@ pub(super) async fn check(
     }
 }
 
-/// The sidecar's first generation, or why there is none.
-async fn first(mut source: Source, limit: Duration, report: &mut Report) -> Option<Arc<Snapshot>> {
-    let found = source.snapshots.wait_for(|now| now.generation > 0);
-    if let Ok(Ok(found)) = tokio::time::timeout(limit, found).await {
-        return Some(Arc::clone(&found));
-    }
-    let last = Arc::clone(&source.snapshots.borrow());
-    let stale = last.sources.iter().find_map(|status| match &status.state {
-        SourceState::Stale { reason, .. } => Some(reason.clone()),
-        SourceState::Current => None,
-    });
-    let reason = stale.unwrap_or_else(|| "Consul has not answered everything".to_owned());
-    report.bad(
-        format!("a sidecar would not be ready within {limit:?}: {reason}"),
-        "mend what is named, or wait longer with --timeout",
-    );
-    None
+/// Whether a certificate ends that soon.
+pub(super) fn ends_within(expires: Option<SystemTime>, time: Duration) -> bool {
+    let left = expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+    left.is_some_and(|left| left < time)
 }
 
 /// Returns whether it is a target of the mesh.
@@ -85,12 +38,8 @@ async fn instances(
     let Transport::Mesh(transport) = &target.transport else {
         return false;
     };
-    let healthy = || {
-        target
-            .endpoints
-            .iter()
-            .filter(|one| one.health == Health::Healthy)
-    };
+    let is_healthy = |one: &&Endpoint| one.health == Health::Healthy;
+    let healthy = || target.endpoints.iter().filter(is_healthy);
     let (all, able) = (target.endpoints.len(), healthy().count());
     let name = format!("{} ({})", cluster.name, target.name);
     if able == 0 {
@@ -134,10 +83,6 @@ fn say(place: &str, identity: &Identity, probed: Result<Probed, ProbeError>, rep
         }
     };
     let proof = format!("{place} is {}, in {:?}", probed.peer, probed.took);
-    let left = probed.expires.map(|end| {
-        let left = end.duration_since(SystemTime::now());
-        left.unwrap_or_default()
-    });
     if probed.closed {
         report.warn(
             format!("{proof}, but then closed the connection"),
@@ -146,7 +91,7 @@ fn say(place: &str, identity: &Identity, probed: Result<Probed, ProbeError>, rep
                 identity.name
             ),
         );
-    } else if left.is_some_and(|left| left < EXPIRES_SOON) {
+    } else if ends_within(probed.expires, EXPIRES_SOON) {
         report.warn(
             format!("{proof}, but its certificate ends within the hour"),
             "look into its agent's log why it is not renewed",
@@ -158,7 +103,7 @@ fn say(place: &str, identity: &Identity, probed: Result<Probed, ProbeError>, rep
 
 fn remedy(error: &ProbeError) -> &'static str {
     match error {
-        ProbeError::Own(_) => "see the group of certificates",
+        ProbeError::Own(_) | ProbeError::Setup(_) => "see the group of certificates",
         ProbeError::Name(_) => "mend ExternalSNI of its service-defaults",
         ProbeError::Connect(_) => {
             "start its sidecar; if it runs, look at the network and at the registered address"

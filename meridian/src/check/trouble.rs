@@ -19,7 +19,8 @@ fn remedy(error: &Error, right: &str) -> String {
         let right = if right.is_empty() { "a right" } else { right };
         return format!(
             "the token lacks {right}; a service identity has all that a sidecar needs: \
-             consul acl token create -service-identity NAME"
+             consul acl token create -service-identity NAME; docs/operations.md has the policies \
+             of gateways"
         );
     }
     match error {
