@@ -4,7 +4,7 @@ use super::connection::{Fate, answer};
 use super::failure::Failure;
 use super::forward::Scene;
 use super::record::Record;
-use super::respond::Cause;
+use super::respond::{Cause, give_leave};
 use crate::external::{Change, Decision, Facts, Refusal, RequestFacts, ShownBody, apply};
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
@@ -108,7 +108,7 @@ async fn read_body(
     };
     let head = session.req_header();
     if head.version == Version::HTTP_11 && head.headers.contains_key(EXPECT) {
-        if session.write_continue_response().await.is_err() {
+        if give_leave(session).await.is_err() {
             return Err(gone(record));
         }
         // It was met here: the application must not be asked for it again.

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::heads::{self, ResponseShape};
 use super::record::Record;
 use super::replay::Replay;
-use super::respond::write_head;
+use super::respond::{write_head, write_interim};
 use super::retry::RetryPlan;
 use crate::downstream::Connection;
 use crate::tables::App;
@@ -178,7 +178,7 @@ impl Exchange<'_> {
     ) -> Result<Option<Outcome>, Failure> {
         match event {
             ResponseEvent::Informational(head) => {
-                let writing = write_head(self.session, head, false);
+                let writing = write_interim(self.session, head);
                 in_time(writing, self.clock, self.permission).await?;
                 Ok(None)
             }

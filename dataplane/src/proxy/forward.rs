@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::heads::{self, CallerFacts, RequestShape, ResponseShape};
 use super::record::{Record, TryEnded};
 use super::replay::Replay;
-use super::respond::Cause;
+use super::respond::{Cause, give_leave};
 use super::retry::{Failed, Retries};
 use crate::balance::{EndpointId, RequestHash};
 use crate::downstream::Connection;
@@ -20,7 +20,6 @@ use crate::tables::{App, ClusterState, HttpApp, Picked, WeightedHandle, draw};
 use crate::tls::HandshakeFailure;
 use crate::upstream::pool::{self, ConnectError, PoolKey};
 use crate::upstream::{DialError, Session};
-use http::header::EXPECT;
 use http::{Method, Version};
 use meridian_model::UpstreamProtocol;
 use meridian_telemetry::metrics::{TlsResult, TryError};
@@ -84,8 +83,10 @@ pub(crate) async fn forward(
     if !body_comes {
         journey.replay.end();
     }
-    if expects_continue_from_us(session, &cluster)
-        && session.write_continue_response().await.is_err()
+    let http2 = cluster.model.protocol == UpstreamProtocol::Http2;
+    let trust = scene.app.service.trust;
+    if heads::waits_for_our_leave(session.req_header(), trust, http2)
+        && give_leave(session).await.is_err()
     {
         record.failed(Failure::ClientGone);
         return Fate::Close;
@@ -416,13 +417,4 @@ async fn out_of_time(clock: &mut Clock) -> Failure {
             Ring::Look => {}
         }
     }
-}
-
-/// An HTTP/2 upstream's interim responses can't be seen, so an HTTP/1.1 client
-/// that waits for one is told to go on by us.
-fn expects_continue_from_us(session: &ServerSession, cluster: &ClusterState) -> bool {
-    let head = session.req_header();
-    cluster.model.protocol == UpstreamProtocol::Http2
-        && head.version == Version::HTTP_11
-        && head.headers.contains_key(EXPECT)
 }

@@ -149,9 +149,9 @@ fn frame(head: &mut RequestHeader, client: &RequestHeader, shape: &RequestShape<
         // Some servers ask for a length where a body could be (RFC 9110, 8.6).
         head.insert_header(CONTENT_LENGTH, "0")?;
     }
-    // Interim responses do not cross HTTP/2 here: the client was told to go on
-    // already, so nobody has to wait.
-    if shape.http2 || client.version == Version::HTTP_2 {
+    // The client was told to go on already, or can't be by the upstream, since interim
+    // responses do not cross HTTP/2 here: nobody has to wait.
+    if shape.http2 || client.version == Version::HTTP_2 || shape.trust.reads_envoy() {
         head.remove_header(&EXPECT);
     }
     if !shape.http2 && client.version == Version::HTTP_2 {
@@ -278,4 +278,13 @@ pub(crate) fn asks_for_websocket(head: &RequestHeader) -> bool {
         && head.method == Method::GET
         && headers::requested_upgrade(&head.headers)
             .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+}
+
+/// Whether a client waits for leave to send its body, and gets it from us: where Envoy would give
+/// it, since applications behind one need not know how to, and before an HTTP/2 upstream, whose
+/// interim responses can't be seen.
+pub(crate) fn waits_for_our_leave(head: &RequestHeader, trust: ClientTrust, http2: bool) -> bool {
+    (trust.reads_envoy() || http2)
+        && head.version == Version::HTTP_11
+        && head.headers.contains_key(EXPECT)
 }

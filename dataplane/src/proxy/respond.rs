@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -123,6 +123,25 @@ pub(crate) async fn write_head(
         ServerSession::H2(http2) => http2.write_response_header(head, end),
         other => other.write_response_header(head).await,
     }
+}
+
+/// Writes an interim response. Pingora gives up a connection on which anything is written before
+/// the request was read to its end; whether this one can be kept the final head decides.
+pub(crate) async fn write_interim(
+    session: &mut ServerSession,
+    head: Box<ResponseHeader>,
+) -> Result<()> {
+    write_head(session, head, false).await?;
+    if session.req_header().version == Version::HTTP_11 {
+        session.set_keepalive(Some(0));
+    }
+    Ok(())
+}
+
+/// Tells a client that waits for leave to send its body to go on.
+pub(crate) async fn give_leave(session: &mut ServerSession) -> Result<()> {
+    let head = ResponseHeader::build(StatusCode::CONTINUE, Some(0))?;
+    write_interim(session, Box::new(head)).await
 }
 
 /// Whether a request's sender reads its answer from trailers.

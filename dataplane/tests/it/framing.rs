@@ -3,8 +3,10 @@
 use crate::client::Client;
 use crate::origin::{Origin, response};
 use crate::proxy::Proxy;
-use crate::shapes::simple;
+use crate::shapes::{cluster, edge, routes, simple, snapshot, to};
+use meridian_model::Snapshot;
 use meridian_model::UpstreamProtocol::Http1;
+use std::net::SocketAddr;
 
 #[tokio::test]
 async fn many_requests_share_one_connection_on_either_side() {
@@ -98,7 +100,7 @@ async fn a_request_of_http_1_0_without_host_is_refused_rather_than_guessed() {
 }
 
 #[tokio::test]
-async fn an_expectation_is_met_by_the_origin() {
+async fn an_expectation_at_the_edge_is_met_by_the_origin() {
     let origin = Origin::serving(|mut incoming| async move {
         let head = incoming.head().await.unwrap();
         assert!(head.to_ascii_lowercase().contains("expect: 100-continue"));
@@ -108,6 +110,37 @@ async fn an_expectation_is_met_by_the_origin() {
         incoming.until_closed().await;
     })
     .await;
+    let proxy = Proxy::start(at_the_edge(origin.address)).await;
+    let mut client = Client::connect(proxy.address("in")).await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    assert_eq!(client.head().await.status, 100);
+    client.send("body").await;
+    let answer = client.response().await;
+    assert_eq!(answer.text(), "ok");
+    assert_ne!(answer.header("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn an_origin_behind_the_edge_may_refuse_before_the_body_is_sent() {
+    let origin = Origin::serving(|mut incoming| async move {
+        incoming.head().await;
+        incoming.write(response(417, "no")).await;
+        incoming.until_closed().await;
+    })
+    .await;
+    let proxy = Proxy::start(at_the_edge(origin.address)).await;
+    let mut client = Client::connect(proxy.address("in")).await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.status, 417);
+}
+
+#[tokio::test]
+async fn an_expectation_in_the_mesh_is_met_by_us_whatever_the_origin_knows_of_it() {
+    let origin = Origin::ok().await;
     let proxy = Proxy::start(simple(Http1, origin.address)).await;
     let mut client = Client::connect(proxy.address("in")).await;
     client
@@ -115,23 +148,21 @@ async fn an_expectation_is_met_by_the_origin() {
         .await;
     assert_eq!(client.head().await.status, 100);
     client.send("body").await;
-    assert_eq!(client.response().await.text(), "ok");
+    let answer = client.response().await;
+    assert_eq!(answer.status, 200);
+    assert_ne!(answer.header("connection"), Some("close"));
+    let seen = origin.only();
+    assert_eq!(seen.body, b"body");
+    assert!(seen.values("expect").is_empty());
+    assert_eq!(client.get("/again").await.status, 200);
 }
 
-#[tokio::test]
-async fn an_origin_may_refuse_before_the_body_is_sent() {
-    let origin = Origin::serving(|mut incoming| async move {
-        incoming.head().await;
-        incoming.write(response(417, "no")).await;
-        incoming.until_closed().await;
-    })
-    .await;
-    let proxy = Proxy::start(simple(Http1, origin.address)).await;
-    let mut client = Client::connect(proxy.address("in")).await;
-    client
-        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
-        .await;
-    assert_eq!(client.response().await.status, 417);
+/// A listener for strangers in front of an origin.
+fn at_the_edge(origin: SocketAddr) -> Snapshot {
+    snapshot(
+        vec![edge("in", routes(vec![to("origin")]))],
+        vec![cluster("origin", Http1, &[origin])],
+    )
 }
 
 #[tokio::test]
