@@ -4,14 +4,16 @@
 //! Pingora drops Content-Length beside Transfer-Encoding before a filter sees
 //! it, takes bare line feeds, and forwards a list of transfer codings as the
 //! last of them. So the strict rules of RFC 9112 are kept here, before Pingora
-//! parses. The guard must know where a body ends to find the next head; it
-//! never changes a byte.
+//! parses. The guard must know where a body ends to find the next head. It
+//! never changes a byte, but says where a target must be written otherwise
+//! because Pingora closes a connection without an answer over it.
 //!
 //! A pure state machine: bytes in, verdicts out. [`super::Downstream`] does the
 //! reading and the waiting.
 
 mod chunked;
 mod head;
+mod mending;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ mod tests;
 use super::violation::Violation;
 use chunked::Chunks;
 use head::HeadScan;
+pub(crate) use mending::Mending;
 
 /// What one request's head may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,7 @@ pub(crate) struct HeadLimits {
 pub(crate) struct Guard {
     limits: HeadLimits,
     state: State,
+    mending: Option<Box<Mending>>,
 }
 
 #[derive(Debug)]
@@ -77,6 +81,7 @@ impl Guard {
         Self {
             limits,
             state: State::Head(HeadScan::default()),
+            mending: None,
         }
     }
 
@@ -93,16 +98,22 @@ impl Guard {
         };
         match scan.advance(bytes, self.limits) {
             Ok(None) => HeadStep::Incomplete,
-            Ok(Some((length, framing))) => {
-                self.state = match framing {
+            Ok(Some(sound)) => {
+                self.mending = sound.mending;
+                self.state = match sound.framing {
                     Framing::Length(0) => State::Head(HeadScan::default()),
                     Framing::Length(length) => State::Length(length),
                     Framing::Chunked => State::Chunked(Chunks::default()),
                 };
-                HeadStep::Complete(length)
+                HeadStep::Complete(sound.length)
             }
             Err(violation) => HeadStep::Refused(violation),
         }
+    }
+
+    /// How the head that was just complete must be written.
+    pub(crate) fn take_mending(&mut self) -> Option<Box<Mending>> {
+        self.mending.take()
     }
 
     /// Looks at bytes behind the head, each exactly once.

@@ -70,7 +70,13 @@ impl<A> Downstream<A> {
             if !self.inbox.is_empty() && !self.is_gated() {
                 let bytes = std::mem::take(&mut self.inbox);
                 self.approved = self.approve(&bytes);
-                self.inbox = bytes;
+                self.inbox = match self.guard.take_mending() {
+                    Some(mending) => {
+                        self.approved = mending.length(self.approved);
+                        mending.apply(&bytes)
+                    }
+                    None => bytes,
+                };
             }
             if self.approved > 0 || self.phase != Phase::Http1 {
                 return self.read(cx, out);
@@ -99,6 +105,13 @@ impl<A> Downstream<A> {
         }
         if self.inbox.is_empty() && !self.is_gated() {
             let sound = self.approve(&out.filled()[start..]);
+            if let Some(mending) = self.guard.take_mending() {
+                self.inbox = mending.apply(&out.filled()[start..]);
+                out.set_filled(start);
+                self.approved = mending.length(sound);
+                self.approved -= hand_over(&mut self.inbox, self.approved, out);
+                return Poll::Ready(Ok(true));
+            }
             self.inbox.extend_from_slice(&out.filled()[start + sound..]);
             out.set_filled(start + sound);
             if sound == 0 {

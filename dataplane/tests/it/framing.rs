@@ -166,6 +166,38 @@ fn at_the_edge(origin: SocketAddr) -> Snapshot {
 }
 
 #[tokio::test]
+async fn a_target_that_pingora_does_not_take_is_written_otherwise() {
+    let origin = Origin::answering(|seen| response(200, seen.path())).await;
+    let proxy = Proxy::start(simple(Http1, origin.address)).await;
+    let mut client = Client::connect(proxy.address("in")).await;
+    for (target, expected) in [
+        ("/q?query=up{job=\"x\"}", "/q?query=up{job=%22x%22}"),
+        ("/<a>`?b<c>", "/%3Ca%3E%60?b%3Cc%3E"),
+        ("http://test:80/a?b", "/a?b"),
+        ("http://TEST", "/"),
+    ] {
+        let body = "POST /next HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody";
+        client
+            .send(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n{body}"))
+            .await;
+        assert_eq!(client.response().await.text(), expected);
+        assert_eq!(client.response().await.text(), "/next");
+    }
+    let last = origin.seen().pop().unwrap();
+    assert_eq!(last.values("host"), ["test"]);
+    assert_eq!(last.body, b"body");
+}
+
+#[tokio::test]
+async fn who_speaks_another_protocol_is_told_at_once() {
+    let origin = Origin::ok().await;
+    let proxy = Proxy::start(simple(Http1, origin.address)).await;
+    let mut client = Client::connect(proxy.address("in")).await;
+    client.send(b"\x16\x03\x01\x02\x00").await;
+    assert_eq!(client.response().await.status, 400);
+}
+
+#[tokio::test]
 async fn repeated_headers_stay_apart_and_in_order() {
     let origin = Origin::answering(|_| {
         b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nX: 1\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n"

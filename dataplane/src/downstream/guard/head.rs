@@ -1,5 +1,6 @@
 //! One request head, line by line as the lines come.
 
+use super::mending::{Mending, is_taken, is_target};
 use super::syntax::{is_authority, is_token, is_value, same_authority, trim};
 use super::{Framing, HeadLimits};
 use crate::downstream::violation::Violation;
@@ -19,10 +20,21 @@ pub(super) struct HeadScan {
     chunked: bool,
 }
 
+/// A head that is complete and breaks no rule.
+#[derive(Debug)]
+pub(super) struct Sound {
+    pub(super) length: usize,
+    pub(super) framing: Framing,
+    pub(super) mending: Option<Box<Mending>>,
+}
+
 #[derive(Debug)]
 struct RequestLine {
     version: Version,
+    target: Range<usize>,
     absolute: Option<Absolute>,
+    /// Whether a byte of the target must be escaped.
+    unescaped: bool,
 }
 
 /// What a target in absolute-form says of whom it is meant for.
@@ -40,12 +52,12 @@ enum Version {
 }
 
 impl HeadScan {
-    /// Takes the head on; its length and its body's framing once it is complete.
+    /// Takes the head on; what it came to once it is complete.
     pub(super) fn advance(
         &mut self,
         bytes: &[u8],
         limits: HeadLimits,
-    ) -> Result<Option<(usize, Framing)>, Violation> {
+    ) -> Result<Option<Sound>, Violation> {
         while let Some(found) = memchr::memchr(b'\n', &bytes[self.searched..]) {
             let end = self.searched + found;
             if end >= limits.bytes {
@@ -62,13 +74,25 @@ impl HeadScan {
                 None if line.is_empty() && start == 0 => {}
                 None => self.request = Some(request_line(line, start)?),
                 Some(request) if line.is_empty() => {
-                    let framing = self.finish(request, bytes)?;
-                    return Ok(Some((self.line, framing)));
+                    let (framing, mending) = self.finish(request, bytes)?;
+                    return Ok(Some(Sound {
+                        length: self.line,
+                        framing,
+                        mending,
+                    }));
                 }
                 Some(_) => self.header(line, start, limits)?,
             }
         }
         self.searched = bytes.len();
+        // Who speaks TLS here, or another protocol, need not wait for the deadline.
+        if self.request.is_none()
+            && let Some(first) = bytes.first()
+            && !is_token(*first)
+            && *first != b'\r'
+        {
+            return Err(Violation::Method);
+        }
         if bytes.len() >= limits.bytes {
             return Err(self.too_large());
         }
@@ -146,7 +170,11 @@ impl HeadScan {
     }
 
     /// The rules that need the whole head.
-    fn finish(&self, request: &RequestLine, bytes: &[u8]) -> Result<Framing, Violation> {
+    fn finish(
+        &self,
+        request: &RequestLine,
+        bytes: &[u8],
+    ) -> Result<(Framing, Option<Box<Mending>>), Violation> {
         let host = self.host.as_ref().map(|host| &bytes[host.clone()]);
         if host.is_none() && request.version == Version::Http11 {
             return Err(Violation::Host);
@@ -160,16 +188,43 @@ impl HeadScan {
         {
             return Err(Violation::Target);
         }
-        match (self.length, self.chunked) {
-            (Some(_), true) => Err(Violation::FramingConflict),
+        let framing = match (self.length, self.chunked) {
+            (Some(_), true) => return Err(Violation::FramingConflict),
             (None, true) if request.version == Version::Http10 => {
-                Err(Violation::TransferCodingVersion)
+                return Err(Violation::TransferCodingVersion);
             }
-            (None, true) => Ok(Framing::Chunked),
-            (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
-        }
+            (None, true) => Framing::Chunked,
+            (length, false) => Framing::Length(length.unwrap_or(0)),
+        };
+        Ok((framing, request.mending(bytes, host)?))
     }
 }
+
+impl RequestLine {
+    /// How the target must be written, if not as it is.
+    fn mending(
+        &self,
+        bytes: &[u8],
+        host: Option<&[u8]>,
+    ) -> Result<Option<Box<Mending>>, Violation> {
+        let absolute = self.absolute.as_ref();
+        // The same authority in other words: Host's stay.
+        let skipped = absolute
+            .filter(|absolute| host.is_some_and(|host| host != &bytes[absolute.authority.clone()]));
+        if skipped.is_none() && !self.unescaped {
+            return Ok(None);
+        }
+        let skipped = skipped.map_or(0, |absolute| absolute.authority.end - self.target.start);
+        let mending = Mending::new(bytes, self.target.clone(), skipped);
+        if mending.len() > MOST_TARGET {
+            return Err(Violation::TargetBytes);
+        }
+        Ok(Some(Box::new(mending)))
+    }
+}
+
+/// Most bytes of a target that Pingora's URI type takes.
+const MOST_TARGET: usize = u16::MAX as usize - 1;
 
 fn trim_start(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
@@ -209,19 +264,25 @@ fn request_line(line: &[u8], start: usize) -> Result<RequestLine, Violation> {
     if method == b"CONNECT" {
         return Err(Violation::Connect);
     }
-    let absolute = absolute_form(method, target, start + method.len() + 1)?;
-    Ok(RequestLine { version, absolute })
+    let unescaped = !is_escaped(target);
+    if unescaped && !target.iter().all(|byte| is_target(*byte)) {
+        return Err(Violation::Target);
+    }
+    let start = start + method.len() + 1;
+    Ok(RequestLine {
+        version,
+        target: start..start + target.len(),
+        absolute: absolute_form(method, target, start)?,
+        unescaped,
+    })
 }
 
-/// Checks a target that begins at `offset`; what it says where it is absolute.
+/// Checks the form of a target that begins at `offset`; what it says where it is absolute.
 fn absolute_form(
     method: &[u8],
     target: &[u8],
     offset: usize,
 ) -> Result<Option<Absolute>, Violation> {
-    if !is_target(target) {
-        return Err(Violation::Target);
-    }
     if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
         return Ok(None);
     }
@@ -244,13 +305,11 @@ fn absolute_form(
     }))
 }
 
-/// What Pingora's URI type takes: with anything else it closes the connection without an answer.
-fn is_target(target: &[u8]) -> bool {
+/// Whether everything that must be escaped is.
+fn is_escaped(target: &[u8]) -> bool {
     let query = memchr::memchr(b'?', target).unwrap_or(target.len());
     let (path, query) = target.split_at(query);
-    let graphic = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>');
-    path.iter().all(|byte| graphic(*byte) && *byte != b'`')
-        && query.iter().all(|byte| graphic(*byte) && *byte != b'"')
+    path.iter().all(|byte| is_taken(*byte, false)) && query.iter().all(|byte| is_taken(*byte, true))
 }
 
 /// Those of absolute-form, each with its port.
