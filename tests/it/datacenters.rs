@@ -4,6 +4,8 @@
 //! Applications behind a gateway are registered at 127.0.0.1, so that nothing but
 //! the gateway beside them can reach them.
 
+mod http2;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;

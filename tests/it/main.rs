@@ -43,6 +43,9 @@ mod datacenters;
 /// A sidecar follows its registration.
 mod registration;
 
+/// A sidecar follows its destinations.
+mod changes;
+
 /// TLS versions and suites of the mesh.
 mod mesh_tls;
 
