@@ -9,7 +9,8 @@ use super::replay::Replay;
 use super::respond::{write_head, write_interim};
 use super::retry::RetryPlan;
 use crate::downstream::Connection;
-use crate::tables::App;
+use crate::resilience::Outcome as Health;
+use crate::tables::{App, ClusterState, Picked};
 use crate::tls::HandshakeFailure;
 use crate::upstream::{ResponseEvent, Session};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_error::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::io;
+use std::time::Instant;
 
 /// How a try went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,9 @@ pub(crate) struct Exchange<'a> {
     pub(crate) retry: Option<RetryPlan<'a>>,
     /// Whether the caller may still call; asked now and then.
     pub(crate) permission: &'a Permission<'a>,
+    /// Whose health the answer speaks of.
+    pub(crate) cluster: &'a ClusterState,
+    pub(crate) picked: &'a Picked,
     /// The client's connection, to be told of an upgrade.
     pub(crate) connection: &'a Connection<App>,
     /// Status that the upstream answered, for the try's own story.
@@ -207,6 +212,9 @@ impl Exchange<'_> {
     ) -> Result<Option<Outcome>, Failure> {
         let status = head.status;
         self.upstream_status = Some(status.as_u16());
+        // Before the client can know it and ask again, perhaps on another worker.
+        let health = Health::of_status(status.as_u16());
+        self.cluster.report(self.picked, health, Instant::now());
         self.clock.limit_head(None);
         if let Some(plan) = &self.retry
             && plan.wants(&head.headers, status)

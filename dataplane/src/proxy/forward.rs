@@ -14,7 +14,6 @@ use super::respond::{Cause, give_leave};
 use super::retry::{Failed, Retries};
 use crate::balance::{EndpointId, RequestHash};
 use crate::downstream::Connection;
-use crate::resilience::Outcome as Health;
 use crate::stream::endpoint_text;
 use crate::tables::{App, ClusterState, HttpApp, Picked, WeightedHandle, draw};
 use crate::tls::HandshakeFailure;
@@ -174,7 +173,8 @@ impl Journey<'_> {
         let (outcome, status) = match self.connect(&picked).await {
             Ok(upstream) => {
                 reused = upstream.is_reused();
-                self.exchange(session, upstream, record, context).await
+                self.exchange(session, &picked, upstream, record, context)
+                    .await
             }
             Err((failure, error)) => {
                 self.cluster.metrics.failed(error, began.elapsed());
@@ -267,6 +267,7 @@ impl Journey<'_> {
     async fn exchange(
         &mut self,
         session: &mut ServerSession,
+        picked: &Picked,
         upstream: Session,
         record: &mut Record,
         context: Option<meridian_telemetry::trace::TraceContext>,
@@ -313,6 +314,8 @@ impl Journey<'_> {
             },
             retry: self.retries.plan(),
             permission: &permission,
+            cluster: self.cluster,
+            picked,
             connection: self.scene.connection,
             upstream_status: None,
             upstream_is_deaf: false,
@@ -340,15 +343,13 @@ impl Journey<'_> {
         }
     }
 
-    /// Tells metrics and health what a try came to.
+    /// Tells metrics what a try came to, and health where it came to no answer.
     fn tell(&self, picked: &Picked, began: Instant, outcome: Outcome, status: Option<u16>) {
         let elapsed = began.elapsed();
         match (status, outcome) {
             (Some(status), _) => {
                 self.cluster.metrics.responded(status, elapsed);
                 picked.member.stats().observe(elapsed, Instant::now());
-                let health = Health::of_status(status);
-                self.cluster.report(picked, health, Instant::now());
             }
             (None, Outcome::Failed { failure, .. } | Outcome::Broken(failure)) => {
                 if let Some(health) = blame(failure) {

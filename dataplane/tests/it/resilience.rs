@@ -329,6 +329,34 @@ async fn an_endpoint_that_keeps_failing_is_left_out() {
 }
 
 #[tokio::test]
+async fn a_failure_counts_before_its_client_knows_of_it() {
+    let origin = Origin::serving(|mut incoming| async move {
+        incoming.request().await;
+        incoming
+            .write("HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\nunfini")
+            .await;
+        incoming.until_closed().await;
+    })
+    .await;
+    let mut lone = cluster("origin", Http1, &[origin.address]);
+    lone.outlier = Some(OutlierPolicy {
+        consecutive_failures: 1,
+        max_ejected_percent: 100,
+        ..OutlierPolicy::default()
+    });
+    let listeners = vec![http("in", routes(vec![to("origin")]))];
+    let proxy = Proxy::start(snapshot(listeners, vec![lone])).await;
+    let mut first = Client::connect(proxy.address("in")).await;
+    first.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert_eq!(first.head().await.status, 500);
+    let second = client::get(proxy.address("in"), "/").await;
+    assert_eq!(
+        (second.status, second.text().as_str()),
+        (503, "no healthy upstream")
+    );
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_http_is_a_bad_gateway() {
     let origin = Origin::serving(|mut incoming| async move {
         incoming.request().await;
