@@ -189,6 +189,15 @@ impl Failure {
         })
     }
 
+    /// The gRPC status that Envoy gives: to it a request whose time is up is one that may be sent
+    /// again, and clients' retry policies are written for that.
+    pub(crate) fn grpc_status_as_envoy(self) -> u8 {
+        match self {
+            Self::Timeout | Self::IdleTimeout | Self::TryTimeout => 14,
+            other => other.grpc_status(),
+        }
+    }
+
     /// The gRPC status that says the same (gRPC's HTTP mapping, refined where we know more).
     pub(crate) fn grpc_status(self) -> u8 {
         match self {

@@ -74,7 +74,12 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
             ..
         } if grpc => {
             let words = failure.as_envoy().filter(|_| *envoy).map(|(_, text)| text);
-            grpc_status(*failure, words.or(*detail))?
+            let status = match envoy {
+                true => failure.grpc_status_as_envoy(),
+                false => failure.grpc_status(),
+            };
+            let message = words.or(*detail).unwrap_or_else(|| failure.title());
+            grpc_status(status, message)?
         }
         Cause::Failure {
             failure,
@@ -104,6 +109,10 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
     head.insert_header(REQUEST_ID, reply.request_id.clone())?;
     let status = head.status;
     let end = body.is_empty() || head_only;
+    if body.is_empty() && session.req_header().version != Version::HTTP_2 {
+        // Without a length the next proxy could not tell that a gRPC client is sent no more.
+        head.insert_header(CONTENT_LENGTH, "0")?;
+    }
     write_head(session, Box::new(head), end).await?;
     let body_bytes = if end { 0 } else { body.len() as u64 };
     if !end {
@@ -144,11 +153,12 @@ pub(crate) async fn give_leave(session: &mut ServerSession) -> Result<()> {
     write_interim(session, Box::new(head)).await
 }
 
-/// Whether a request's sender reads its answer from trailers.
+/// Whether a request's sender reads its answer from trailers: `application/grpc`, alone or with a
+/// format, but not `application/grpc-web`.
 pub(crate) fn is_grpc(head: &RequestHeader) -> bool {
-    head.headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = head.headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
 }
 
 fn redirect(status: StatusCode, location: &str) -> Result<(ResponseHeader, Bytes)> {
@@ -158,12 +168,11 @@ fn redirect(status: StatusCode, location: &str) -> Result<(ResponseHeader, Bytes
     Ok((head, Bytes::new()))
 }
 
-fn grpc_status(failure: Failure, detail: Option<&str>) -> Result<(ResponseHeader, Bytes)> {
+fn grpc_status(status: u8, message: &str) -> Result<(ResponseHeader, Bytes)> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(4))?;
     head.insert_header(CONTENT_TYPE, "application/grpc")?;
-    head.insert_header("grpc-status", failure.grpc_status().to_string())?;
-    let message = percent_encode(detail.unwrap_or_else(|| failure.title()));
-    head.insert_header("grpc-message", message)?;
+    head.insert_header("grpc-status", status.to_string())?;
+    head.insert_header("grpc-message", percent_encode(message))?;
     Ok((head, Bytes::new()))
 }
 
@@ -278,11 +287,27 @@ mod tests {
 
     #[test]
     fn grpc_failures_are_a_head_alone() {
-        let (head, body) = grpc_status(Failure::Timeout, Some("50% späte")).unwrap();
+        let status = Failure::Timeout.grpc_status();
+        let (head, body) = grpc_status(status, "50% späte").unwrap();
         assert!(body.is_empty());
         assert_eq!(head.status, 200);
         assert_eq!(head.headers["grpc-status"], "4");
         assert_eq!(head.headers["grpc-message"], "50%25 sp%C3%A4te");
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            let mut head = RequestHeader::build("POST", b"/", None).unwrap();
+            head.insert_header(CONTENT_TYPE, kind).unwrap();
+            assert_eq!(is_grpc(&head), expected, "{kind}");
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! gRPC: trailers, trailers-only errors, and streams that go both ways.
 
+use crate::client::Client;
 use crate::http2_client::{Http2Client, finish, grpc, trailers};
 use crate::http2_origin::{Call, Http2Origin, grpc_trailers, send};
-use crate::origin::nowhere;
+use crate::origin::{Origin, nowhere};
 use crate::proxy::Proxy;
-use crate::shapes::{cluster, edge, http, routes, simple, snapshot};
+use crate::shapes::{cluster, edge, http, routes, simple, simple_with, snapshot};
 use crate::soon;
 use bytes::Bytes;
-use meridian_model::UpstreamProtocol::Http2;
+use meridian_model::UpstreamProtocol::{Http1, Http2};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_unary_call_has_its_body_and_its_trailers() {
@@ -136,4 +138,28 @@ async fn failures_of_ours_are_told_as_grpc_does() {
         assert!(answer.header("grpc-message").is_some());
         assert!(answer.body.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_time_is_up_reads_what_envoy_says() {
+    let origin = Origin::serving(|mut incoming| async move {
+        incoming.request().await;
+        incoming.until_closed().await;
+    })
+    .await;
+    let plan = simple_with(Http1, origin.address, |action| {
+        action.timeouts.request = Some(Duration::from_millis(50));
+    });
+    let proxy = Proxy::start(plan).await;
+    let mut client = Http2Client::connect(proxy.address("in")).await;
+    let answer = client.call(grpc("/a/b"), b"x").await;
+    assert_eq!(answer.header("grpc-status"), Some("14"));
+    let mut client = Client::connect(proxy.address("in")).await;
+    let kind = "Content-Type: application/grpc\r\nContent-Length: 1";
+    client
+        .send(format!("POST /a/b HTTP/1.1\r\nHost: a\r\n{kind}\r\n\r\nx"))
+        .await;
+    let answer = client.response().await;
+    assert_eq!(answer.header("grpc-status"), Some("14"));
+    assert_eq!(answer.header("content-length"), Some("0"));
 }
