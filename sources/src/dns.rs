@@ -1,6 +1,6 @@
 //! A name in DNS, resolved again and again.
 
-use crate::watching::chain_of;
+use crate::causes::chain_of;
 use hickory_resolver::TokioResolver;
 pub(crate) use hickory_resolver::config::LookupIpStrategy as Families;
 use std::net::IpAddr;

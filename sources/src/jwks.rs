@@ -12,10 +12,10 @@ mod past;
 
 pub(crate) use parse::parse;
 
+use crate::causes::chain_of;
 use crate::knowledge::{Fact, News, Topic};
 use crate::memory::Shelf;
 use crate::publish::SourceMetrics;
-use crate::watching::chain_of;
 use cache::{Cache, Pace};
 use meridian_model::jwt::{KeyRefresh, KeySet};
 use past::Past;

@@ -26,6 +26,7 @@ pub mod register;
 pub mod resolve;
 pub mod sni_gateway;
 
+mod causes;
 mod chain;
 mod dns;
 mod gateways;

@@ -3,8 +3,8 @@
 
 pub(crate) mod once;
 
+use crate::causes::chain_of;
 use crate::publish::Task;
-use crate::watching::chain_of;
 use consul::agent::{ConnectRegistration, ServiceRegistration};
 use consul::blocking::{Pacing, WatchEvent};
 use consul::{Client, Error};

@@ -9,6 +9,7 @@ pub(crate) mod central;
 pub(crate) mod certificate;
 pub(crate) mod edge;
 pub(crate) mod endpoint;
+pub(crate) mod everything;
 pub(crate) mod expose;
 pub(crate) mod extension;
 pub(crate) mod foreign;

@@ -5,8 +5,8 @@
 //! mistake does not reach the disk.
 
 use super::parse::{accepted, parse};
+use crate::causes::chain_of;
 use crate::memory::{Kept, Shelf};
-use crate::watching::chain_of;
 use consul::Raw;
 use meridian_model::jwt::VerificationKey;
 use std::sync::Arc;

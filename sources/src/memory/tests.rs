@@ -1,6 +1,7 @@
 //! What is kept, what is not, and what is refused.
 
 use super::*;
+use consul::Raw;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 //! `consul connect envoy -register` makes it. What an operator adds to it later, such as metadata
 //! that subsets ask for, must stay.
 
-use crate::watching::chain_of;
+use crate::causes::chain_of;
 use consul::Client;
 use consul::agent::{CheckRegistration, ServiceKind, ServiceRegistration, TaggedAddress};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! Certificates that gateways present to strangers, as servers and as clients: PEM, with the names
 //! in them.
 
-use crate::watching::chain_of;
+use crate::causes::chain_of;
 use meridian_model::cluster::ClientCertificate;
 use meridian_model::listener::ServerCertificate;
 use meridian_model::{Identity, PrivateKey};

@@ -3,7 +3,8 @@
 
 mod checks;
 
-use super::inbound::{CLUSTER, everything_to};
+use super::everything::everything_to;
+use super::inbound::CLUSTER;
 use crate::publish::Contents;
 use consul::agent::{AgentCheck, ExposePath, Proxy};
 use meridian_model::cluster::Target;

@@ -1,8 +1,8 @@
 //! Leaf and roots of Connect's CA, as an identity.
 
+use crate::causes::chain_of;
 use crate::knowledge::Knowledge;
 use crate::publish::Contents;
-use crate::watching::chain_of;
 use consul::agent::{Leaf, Roots};
 use meridian_model::{
     Identity, IdentityName, PrivateKey, Snapshot, SpiffeId, TrustBundle, TrustDomain,

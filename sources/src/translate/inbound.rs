@@ -1,30 +1,31 @@
 //! The inbound side of a sidecar: its public listener, and the application behind it.
 
+mod application;
+mod protocol;
 mod rules;
 
 pub(crate) use rules::{closed, under};
 
 use super::access_log;
+use super::everything::everything_to;
 use super::expose::{Surroundings, exposed};
 use super::extension::Extensions;
 use super::foreign;
 use super::mesh::MeshRules;
 use super::opaque::Opaque;
 use crate::publish::Contents;
+use application::{application, application_ip};
 use consul::agent::{AgentCheck, AgentService, Proxy};
-use meridian_model::cluster::Target;
 use meridian_model::external::CheckProtocol;
 use meridian_model::listener::{
-    Alpn, ClientCertificateHeader, ClientTrust, ConnectionLimits, HttpFilters, HttpService,
-    TcpService,
+    ClientCertificateHeader, ClientTrust, ConnectionLimits, HttpFilters, HttpService, TcpService,
 };
 use meridian_model::policy::RouteTimeouts;
-use meridian_model::route::{Precedence, VirtualHost};
 use meridian_model::{
-    Authorization, Bind, Cluster, ClusterName, Direction, Endpoint, EndpointAddress,
-    ExternalAuthorization, Health, IdentityName, Listener, ListenerName, Rejection, Route,
-    RouteAction, RouteMatch, RouteName, RouteTable, Security, Service, Transport, UpstreamProtocol,
+    Authorization, Bind, Cluster, ClusterName, Direction, ExternalAuthorization, IdentityName,
+    Listener, ListenerName, Rejection, Security, Service,
 };
+use protocol::Protocol;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -37,51 +38,6 @@ pub(crate) const CLUSTER: &str = "local_app";
 
 /// Envoy's `idle_timeout` of TCP connections.
 pub(crate) const TCP_IDLE: Duration = Duration::from_secs(3600);
-
-/// The service's protocol (`Protocol` of service-defaults, merged into `Config.protocol`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Tcp,
-    Http,
-    Http2,
-    Grpc,
-}
-
-impl Protocol {
-    /// Consul compares without case, and treats what it doesn't know as TCP.
-    fn parse(text: Option<&str>) -> Self {
-        match text.unwrap_or_default().to_ascii_lowercase().as_str() {
-            "http" => Self::Http,
-            "http2" => Self::Http2,
-            "grpc" => Self::Grpc,
-            _ => Self::Tcp,
-        }
-    }
-
-    fn alpn(self) -> Vec<Alpn> {
-        match self {
-            Self::Tcp => Vec::new(),
-            Self::Http => vec![Alpn::Http1],
-            Self::Http2 | Self::Grpc => vec![Alpn::H2, Alpn::Http1],
-        }
-    }
-
-    fn upstream(self) -> UpstreamProtocol {
-        match self {
-            Self::Tcp => UpstreamProtocol::Tcp,
-            Self::Http => UpstreamProtocol::Http1,
-            Self::Http2 | Self::Grpc => UpstreamProtocol::Http2,
-        }
-    }
-
-    /// Consul's Envoy forwards the caller's certificate for HTTP, and strips it for gRPC.
-    fn client_certificate(self) -> ClientCertificateHeader {
-        match self {
-            Self::Http | Self::Http2 => ClientCertificateHeader::AppendForward,
-            Self::Grpc | Self::Tcp => ClientCertificateHeader::Sanitize,
-        }
-    }
-}
 
 /// What is known beside the registration.
 pub(crate) struct Around<'a> {
@@ -115,43 +71,11 @@ pub(crate) fn inbound(
     if let Some(timeout) = config.duration("local_connect_timeout_ms") {
         cluster.connect_timeout = timeout;
     }
-    let mut limits = ConnectionLimits::default();
-    if let Some(kib) = config
-        .fitting::<u16>("max_request_headers_kb")
-        .filter(|n| *n > 0)
-    {
-        limits.head_bytes = u32::from(kib) * 1024;
-    }
-    // 0 is Consul's word for no limit; our own then holds.
-    if let Some(most) = config.fitting("max_inbound_connections").filter(|n| *n > 0) {
-        limits.connections = most;
-    }
+    let limits = limits(&mut config);
     let timeouts = timeouts(&mut config);
     let scrape = scrape(&mut config);
-    let authorization = Some(Arc::clone(authorization));
-    let misplaced = match protocol {
-        Protocol::Tcp => misplaced(&resource, &extensions.inbound),
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => Vec::new(),
-    };
-    let service = match protocol {
-        Protocol::Tcp => Service::Tcp(Arc::new(TcpService {
-            clusters: vec![(cluster.name.clone(), 1)],
-            authorization,
-            idle_timeout: Some(TCP_IDLE),
-            checks: extensions.inbound.checks,
-        })),
-        Protocol::Http | Protocol::Http2 | Protocol::Grpc => Service::Http(Arc::new(HttpService {
-            routes: Arc::new(everything_to(&cluster.name, timeouts)),
-            authorization,
-            client_certificate: match mesh.sanitize_certificate {
-                true => ClientCertificateHeader::Sanitize,
-                false => protocol.client_certificate(),
-            },
-            trust: ClientTrust::Mesh,
-            normalization: mesh.normalization,
-            filters: extensions.inbound,
-        })),
-    };
+    let misplaced = misplaced(&resource, protocol, &extensions.inbound);
+    let service = service(protocol, timeouts, authorization, extensions.inbound, mesh);
     let surroundings = Surroundings {
         host: address.ip(),
         application: application_ip(proxy)?,
@@ -165,10 +89,9 @@ pub(crate) fn inbound(
         Ok(plan) => contents.access_log = plan.map(Arc::new),
         Err(reason) => contents.reject("AccessLogs", reason),
     }
-    contents.rejected.extend(config.rejected);
-    contents.rejected.extend(unserved);
-    contents.rejected.extend(extensions.rejected);
-    contents.rejected.extend(misplaced);
+    for rejected in [config.rejected, unserved, extensions.rejected, misplaced] {
+        contents.rejected.extend(rejected);
+    }
     contents.listener(Listener {
         name: ListenerName::from(LISTENER),
         bind: Bind::Tcp(address),
@@ -190,8 +113,42 @@ pub(crate) fn inbound(
     Ok(contents)
 }
 
+/// What is done with what peers send.
+fn service(
+    protocol: Protocol,
+    timeouts: RouteTimeouts,
+    authorization: &Arc<Authorization>,
+    filters: HttpFilters,
+    mesh: &MeshRules,
+) -> Service {
+    let cluster = ClusterName::from(CLUSTER);
+    let authorization = Some(Arc::clone(authorization));
+    match protocol {
+        Protocol::Tcp => Service::Tcp(Arc::new(TcpService {
+            clusters: vec![(cluster, 1)],
+            authorization,
+            idle_timeout: Some(TCP_IDLE),
+            checks: filters.checks,
+        })),
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => Service::Http(Arc::new(HttpService {
+            routes: Arc::new(everything_to(&cluster, timeouts)),
+            authorization,
+            client_certificate: match mesh.sanitize_certificate {
+                true => ClientCertificateHeader::Sanitize,
+                false => protocol.client_certificate(),
+            },
+            trust: ClientTrust::Mesh,
+            normalization: mesh.normalization,
+            filters,
+        })),
+    }
+}
+
 /// Names what is about requests, where all is bytes.
-fn misplaced(resource: &str, filters: &HttpFilters) -> Vec<Rejection> {
+fn misplaced(resource: &str, protocol: Protocol, filters: &HttpFilters) -> Vec<Rejection> {
+    if protocol != Protocol::Tcp {
+        return Vec::new();
+    }
     let by_http =
         |check: &Arc<ExternalAuthorization>| matches!(check.protocol, CheckProtocol::Http(_));
     let named = [
@@ -237,6 +194,22 @@ fn bind(registration: &AgentService, config: &mut Opaque<'_>) -> Result<SocketAd
     Ok(SocketAddr::new(ip, port))
 }
 
+/// What one listener and one head may cost.
+fn limits(config: &mut Opaque<'_>) -> ConnectionLimits {
+    let mut limits = ConnectionLimits::default();
+    if let Some(kib) = config
+        .fitting::<u16>("max_request_headers_kb")
+        .filter(|n| *n > 0)
+    {
+        limits.head_bytes = u32::from(kib) * 1024;
+    }
+    // 0 is Consul's word for no limit; our own then holds.
+    if let Some(most) = config.fitting("max_inbound_connections").filter(|n| *n > 0) {
+        limits.connections = most;
+    }
+    limits
+}
+
 /// `envoy_prometheus_bind_addr`: `HOST:PORT`.
 fn scrape(config: &mut Opaque<'_>) -> Option<SocketAddr> {
     let text = config.text(foreign::SCRAPE)?;
@@ -250,37 +223,6 @@ fn scrape(config: &mut Opaque<'_>) -> Option<SocketAddr> {
             "an address with a port",
         ),
     }
-}
-
-/// Where the application's exposed ports are.
-fn application_ip(proxy: &Proxy) -> Result<IpAddr, String> {
-    match proxy.local_service_address.as_str() {
-        "" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        host => ip(host),
-    }
-}
-
-fn application(proxy: &Proxy) -> Result<Arc<Target>, String> {
-    let address = if !proxy.local_service_socket_path.is_empty() {
-        EndpointAddress::Unix(proxy.local_service_socket_path.as_str().into())
-    } else {
-        let ip = application_ip(proxy)?;
-        match proxy.local_service_port {
-            0 => return Err("the proxy has neither LocalServicePort nor a socket path".to_owned()),
-            port => EndpointAddress::Tcp(SocketAddr::new(ip, port)),
-        }
-    };
-    Ok(Arc::new(Target {
-        name: CLUSTER.into(),
-        transport: Transport::Plain,
-        endpoints: Arc::new([Endpoint {
-            address,
-            weight: 1,
-            // Its checks are for others; whatever reaches the sidecar is for this instance.
-            health: Health::Healthy,
-            instance: proxy.destination_service_id.as_str().into(),
-        }]),
-    }))
 }
 
 /// Reads an IP address; `localhost` is the one name with a fixed meaning (RFC 6761, 6.3).
@@ -306,203 +248,5 @@ fn timeouts(config: &mut Opaque<'_>) -> RouteTimeouts {
     timeouts
 }
 
-/// Sends every request to one cluster.
-pub(crate) fn everything_to(cluster: &ClusterName, timeouts: RouteTimeouts) -> RouteTable {
-    let mut action = RouteAction::forward(cluster.clone());
-    action.timeouts = timeouts;
-    everything(action)
-}
-
-/// Does this with every request.
-pub(crate) fn everything(action: RouteAction) -> RouteTable {
-    RouteTable {
-        ports: Default::default(),
-        precedence: Precedence::FirstMatch,
-        hosts: vec![VirtualHost {
-            hosts: vec!["*".to_owned()],
-            routes: vec![Route {
-                name: RouteName::from(CLUSTER),
-                matches: RouteMatch::default(),
-                action: Arc::new(action),
-            }],
-        }],
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use meridian_model::Verdict;
-    use meridian_model::listener::PathNormalization;
-    use serde_json::{Value, json};
-
-    fn translate(mut registration: Value) -> Result<Contents, String> {
-        registration["ID"] = json!("web-sidecar-proxy");
-        let registration: AgentService = serde_json::from_value(registration).unwrap();
-        let proxy = registration.proxy.clone().unwrap();
-        let rules = Authorization {
-            intentions: Vec::new(),
-            default: Verdict::Deny,
-            providers: Vec::new(),
-        };
-        inbound(
-            &registration,
-            &proxy,
-            &"web".into(),
-            &Arc::new(rules),
-            Around {
-                mesh: &MeshRules::default(),
-                extensions: Extensions::default(),
-                agent: None,
-                checks: &BTreeMap::new(),
-            },
-        )
-    }
-
-    fn with_config(config: Value) -> Contents {
-        translate(json!({"Port": 21000, "Proxy": {"LocalServicePort": 80, "Config": config}}))
-            .unwrap()
-    }
-
-    fn http(contents: &Contents) -> Arc<HttpService> {
-        match &contents.listeners[LISTENER].service {
-            Service::Http(service) => Arc::clone(service),
-            Service::Tcp(_) | Service::BySni(_) => panic!("not an HTTP service"),
-        }
-    }
-
-    #[test]
-    fn protocol_decides_service_alpn_and_forwarded_certificate() {
-        use ClientCertificateHeader::{AppendForward, Sanitize};
-        let cases = [
-            (
-                "http",
-                vec![Alpn::Http1],
-                UpstreamProtocol::Http1,
-                AppendForward,
-            ),
-            (
-                "HTTP2",
-                vec![Alpn::H2, Alpn::Http1],
-                UpstreamProtocol::Http2,
-                AppendForward,
-            ),
-            (
-                "grpc",
-                vec![Alpn::H2, Alpn::Http1],
-                UpstreamProtocol::Http2,
-                Sanitize,
-            ),
-        ];
-        for (protocol, offered, upstream, header) in cases {
-            let contents = with_config(json!({"protocol": protocol}));
-            let service = http(&contents);
-            assert_eq!(service.client_certificate, header, "{protocol}");
-            assert_eq!(service.normalization, PathNormalization::MESH_INBOUND);
-            assert!(service.authorization.is_some());
-            assert_eq!(contents.clusters[CLUSTER].protocol, upstream, "{protocol}");
-            let Security::Mesh { identity, alpn, .. } = &contents.listeners[LISTENER].security
-            else {
-                panic!("{contents:?}")
-            };
-            assert_eq!((identity.as_str(), alpn), ("web", &offered), "{protocol}");
-        }
-        for config in [
-            json!({}),
-            json!({"protocol": "tcp"}),
-            json!({"protocol": "odd"}),
-        ] {
-            let contents = with_config(config);
-            assert!(matches!(
-                contents.listeners[LISTENER].service,
-                Service::Tcp(_)
-            ));
-            assert_eq!(contents.clusters[CLUSTER].protocol, UpstreamProtocol::Tcp);
-        }
-    }
-
-    #[test]
-    fn addresses_are_honoured_in_their_order() {
-        let bind = |registration: Value| {
-            let contents = translate(registration).unwrap();
-            contents.listeners[LISTENER].bind.clone()
-        };
-        let tcp = |text: &str| Bind::Tcp(text.parse().unwrap());
-        let proxy = json!({"LocalServicePort": 80});
-        let unnamed = json!({"Port": 21000, "Proxy": proxy});
-        assert_eq!(bind(unnamed), tcp("0.0.0.0:21000"));
-        let named = json!({"Address": "127.0.0.2", "Port": 21000, "Proxy": proxy});
-        assert_eq!(bind(named), tcp("127.0.0.2:21000"));
-        let config = json!({"bind_address": "10.0.0.1", "bind_port": "22000"});
-        let opaque = json!({"Address": "127.0.0.2", "Port": 21000,
-            "Proxy": {"LocalServicePort": 80, "Config": config}});
-        assert_eq!(bind(opaque), tcp("10.0.0.1:22000"));
-    }
-
-    #[test]
-    fn application_is_an_address_or_a_socket() {
-        let application = |proxy: Value| {
-            let contents = translate(json!({"Port": 1, "Proxy": proxy})).unwrap();
-            let target = &contents.clusters[CLUSTER].targets[0];
-            target.endpoints[0].address.to_string()
-        };
-        assert_eq!(application(json!({"LocalServicePort": 80})), "127.0.0.1:80");
-        let named = json!({"LocalServiceAddress": "10.0.0.9", "LocalServicePort": 80});
-        assert_eq!(application(named), "10.0.0.9:80");
-        assert_eq!(
-            application(json!({"LocalServiceSocketPath": "/s"})),
-            "unix:/s"
-        );
-    }
-
-    #[test]
-    fn timeouts_and_limits_come_from_the_configuration() {
-        let contents = with_config(json!({"protocol": "http", "local_request_timeout_ms": 1234,
-            "local_connect_timeout_ms": 700, "max_inbound_connections": 7,
-            "max_request_headers_kb": 96}));
-        let action = &http(&contents).routes.hosts[0].routes[0].action.clone();
-        assert_eq!(action.timeouts.request, Some(Duration::from_millis(1234)));
-        assert_eq!(
-            contents.clusters[CLUSTER].connect_timeout,
-            Duration::from_millis(700)
-        );
-        assert_eq!(contents.listeners[LISTENER].limits.connections, 7);
-        assert_eq!(contents.listeners[LISTENER].limits.head_bytes, 96 * 1024);
-
-        let contents = with_config(json!({"protocol": "http", "local_request_timeout_ms": 0}));
-        assert_eq!(
-            http(&contents).routes.hosts[0].routes[0]
-                .action
-                .timeouts
-                .request,
-            None
-        );
-        let contents = with_config(json!({"protocol": "http"}));
-        let action = &http(&contents).routes.hosts[0].routes[0].action.clone();
-        assert_eq!(action.timeouts.request, Some(Duration::from_secs(15)));
-    }
-
-    #[test]
-    fn scrapers_find_metrics_where_they_found_envoys() {
-        for (written, address) in [
-            ("0.0.0.0:9102", Some("0.0.0.0:9102")),
-            ("localhost:9102", Some("127.0.0.1:9102")),
-            ("[::]:9102", Some("[::]:9102")),
-            ("9102", None),
-            ("example.com:9102", None),
-        ] {
-            let contents = with_config(json!({"envoy_prometheus_bind_addr": written}));
-            let expected = address.map(|address| address.parse().unwrap());
-            assert_eq!(contents.scrape, expected, "{written}");
-            assert_eq!(contents.rejected.len(), usize::from(address.is_none()));
-        }
-    }
-
-    #[test]
-    fn a_registration_without_ports_is_refused() {
-        assert!(translate(json!({"Port": 0, "Proxy": {"LocalServicePort": 80}})).is_err());
-        assert!(translate(json!({"Port": 1, "Proxy": {}})).is_err());
-        let named = json!({"Port": 1, "Address": "example.com", "Proxy": {"LocalServicePort": 80}});
-        assert!(translate(named).is_err());
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@
 //! own settings, and expects of the instances who they are said to be in the query's answer.
 
 use super::endpoint::{View, endpoints};
-use super::inbound::{TCP_IDLE, everything_to};
+use super::everything::everything_to;
+use super::inbound::TCP_IDLE;
 use super::upstream::Caller;
 use crate::chain::upstream_protocol;
 use crate::knowledge::PreparedQuery;

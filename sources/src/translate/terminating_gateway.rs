@@ -7,8 +7,9 @@ mod tls;
 
 use self::outside::{Outside, Reached};
 use super::central::{self, Obstacle};
+use super::everything::everything;
 use super::identity;
-use super::inbound::{TCP_IDLE, everything};
+use super::inbound::TCP_IDLE;
 use super::intention::authorization;
 use super::jwt;
 use super::mesh::{self, MeshRules};

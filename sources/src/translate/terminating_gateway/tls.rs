@@ -1,9 +1,9 @@
 //! TLS to a linked service: its authorities, our certificate for it, and the name to ask for, from
 //! files beside the gateway.
 
+use crate::causes::chain_of;
 use crate::knowledge::{Knowledge, Known, Topic};
 use crate::translate::certificate;
-use crate::watching::chain_of;
 use consul::catalog::GatewayService;
 use meridian_model::Transport;
 use meridian_model::cluster::{ClientCertificate, TlsTransport};
