@@ -33,19 +33,19 @@ pub enum Precedence {
 /// With which port in the request's authority a host is the one meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HostPorts {
-    /// Any or none.
+    /// Any or none: hosts are written without one.
     #[default]
     Any,
-    /// None or this one, as on Consul's gateways. With another port only `*` and hosts that end
-    /// in `.*` match.
-    Only(u16),
+    /// The one that it is written with, and none where it is written without, as on Consul's
+    /// gateways. With another port only `*` and hosts that end in `.*` match.
+    Written,
 }
 
 /// Routes for some hosts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VirtualHost {
-    /// Lower-case host names without port; `*.example.com` for any labels
-    /// before, `web.ingress.*` for any after, `*` for all.
+    /// Lower-case host names, with a port only where [`HostPorts::Written`] says so;
+    /// `*.example.com` for any labels before, `web.ingress.*` for any after, `*` for all.
     pub hosts: Vec<String>,
     /// Routes, in the order they were written.
     pub routes: Vec<Route>,

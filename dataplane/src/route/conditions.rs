@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// What routing may know about a request. Borrowed, so that asking costs nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestFacts<'a> {
-    /// Host without port, in any case; see [`super::host_of_authority`].
+    /// Host in any case, as [`super::Router::host_of`] has it.
     pub host: &'a str,
     /// Normalized path, without the query.
     pub path: &'a str,

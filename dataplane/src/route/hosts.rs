@@ -19,16 +19,11 @@ pub fn host_of_authority(authority: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// As [`host_of_authority`], where `ports` takes the authority's port; otherwise the authority
-/// itself, which then is no named host's.
+/// What of an authority is looked up: all of it where hosts are written with their ports.
 pub(super) fn host_on(authority: &str, ports: HostPorts) -> &str {
-    let host = host_of_authority(authority);
-    let HostPorts::Only(own) = ports else {
-        return host;
-    };
-    match authority.rsplit_once(':') {
-        Some((_, port)) if !port.contains(']') && port.parse() != Ok(own) => authority,
-        _ => host,
+    match ports {
+        HostPorts::Any => host_of_authority(authority),
+        HostPorts::Written => authority.strip_suffix('.').unwrap_or(authority),
     }
 }
 
@@ -103,8 +98,8 @@ impl<T> HostMap<T> {
     }
 }
 
-/// Longest DNS name (RFC 1035, 2.3.4). A longer host has no name in any table.
-const MAX_HOST_BYTES: usize = 253;
+/// Longest DNS name (RFC 1035, 2.3.4), and a port. A longer host has no name in any table.
+const MAX_HOST_BYTES: usize = 253 + ":65535".len();
 
 #[cfg(test)]
 mod tests {
@@ -171,18 +166,34 @@ mod tests {
     }
 
     #[test]
-    fn another_port_is_another_host_where_ports_count() {
+    fn another_port_is_another_host_where_ports_are_written() {
+        let mut hosts = HostMap::new();
+        for host in [
+            "a.test",
+            "b.test:9",
+            "*.c.test:9",
+            "web.ingress.*",
+            "[::1]:9",
+        ] {
+            hosts.insert(host, host);
+        }
         let cases = [
-            ("a.test", "a.test"),
-            ("a.test:9", "a.test"),
-            ("a.test:80", "a.test:80"),
-            ("a.test:", "a.test:"),
-            ("[::1]", "[::1]"),
-            ("[::1]:9", "[::1]"),
-            ("[::1]:80", "[::1]:80"),
+            ("a.test", Some("a.test")),
+            ("A.test.", Some("a.test")),
+            ("a.test:9", None),
+            ("b.test:9", Some("b.test:9")),
+            ("b.test:80", None),
+            ("b.test:", None),
+            ("b.test", None),
+            ("x.c.test:9", Some("*.c.test:9")),
+            ("x.c.test", None),
+            ("web.ingress.test:80", Some("web.ingress.*")),
+            ("[::1]:9", Some("[::1]:9")),
+            ("[::1]", None),
         ];
-        for (authority, host) in cases {
-            assert_eq!(host_on(authority, HostPorts::Only(9)), host, "{authority}");
+        for (authority, expected) in cases {
+            let host = host_on(authority, HostPorts::Written);
+            assert_eq!(hosts.find(host).copied(), expected, "{authority}");
         }
         assert_eq!(host_on("a.test:80", HostPorts::Any), "a.test");
     }

@@ -66,7 +66,7 @@ impl<A> Router<A> {
     }
 
     /// The host of an authority, as [`RequestFacts::host`] has it for this table: without its
-    /// port, unless that port is another listener's.
+    /// port, unless hosts are written with theirs.
     pub fn host_of<'a>(&self, authority: &'a str) -> &'a str {
         host_on(authority, self.ports)
     }

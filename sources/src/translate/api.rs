@@ -314,13 +314,13 @@ impl Sight<'_> {
         let mut hosts = Vec::new();
         for (host, rules) in route::by_host(&written.hostname, &routes) {
             hosts.push(VirtualHost {
-                hosts: vec![host],
+                hosts: edge::with_port([host], written.port),
                 routes: route::translate(&rules, self, contents)?,
             });
         }
         Some(edge::http(RouteTable {
             precedence: Precedence::FirstMatch,
-            ports: HostPorts::Only(written.port),
+            ports: HostPorts::Written,
             hosts,
         }))
     }

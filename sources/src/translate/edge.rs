@@ -76,6 +76,23 @@ pub(crate) fn tls(
     })
 }
 
+/// Hosts with every way in which a request may name them: one that is written without a port also
+/// with the listener's own, as Consul has it. With a star at its end any port is covered.
+pub(crate) fn with_port(hosts: impl IntoIterator<Item = String>, port: u16) -> Vec<String> {
+    let mut all = Vec::new();
+    for host in hosts {
+        // A colon inside brackets belongs to an IPv6 address.
+        let ported = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.contains(']'));
+        if !ported && !host.ends_with('*') {
+            all.push(format!("{host}:{port}"));
+        }
+        all.push(host);
+    }
+    all
+}
+
 /// What a gateway offers by ALPN: Consul's Envoy offers HTTP/2 only where it is the protocol.
 pub(crate) fn alpn(protocol: &str) -> Vec<Alpn> {
     match protocol {
@@ -168,3 +185,6 @@ fn datacenter<'a>(knowledge: &'a Knowledge, gateway: &str) -> Option<&'a str> {
     let (_, rest) = knowledge.leaf(gateway)?.service_uri.split_once("/dc/")?;
     rest.split('/').next()
 }
+
+#[cfg(test)]
+mod tests;

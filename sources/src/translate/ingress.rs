@@ -1,7 +1,8 @@
 //! An ingress gateway, as its `ingress-gateway` entry wants it.
 //!
-//! Listeners bind to the host of the gateway's address. A host name goes with its own port only,
-//! except the default names `<service>.ingress.*`, as in Consul's Envoy.
+//! Listeners bind to the host of the gateway's address. A host goes without a port or with the
+//! listener's own, one that is written with a port with that one alone, and the default names
+//! `<service>.ingress.*` go with any, as in Consul's Envoy.
 
 mod service;
 
@@ -167,7 +168,7 @@ impl Sight<'_> {
                     hosts.extend(virtual_host(row, written, table, contents));
                 }
             }
-            http(written.port, hosts)
+            http(hosts)
         };
         let address = SocketAddr::new(address.ip(), written.port);
         contents.listener(edge::listener(&name, address, security, service));
@@ -258,10 +259,10 @@ impl Sight<'_> {
     }
 }
 
-fn http(port: u16, hosts: Vec<VirtualHost>) -> Service {
+fn http(hosts: Vec<VirtualHost>) -> Service {
     edge::http(RouteTable {
         precedence: Precedence::FirstMatch,
-        ports: HostPorts::Only(port),
+        ports: HostPorts::Written,
         hosts,
     })
 }

@@ -90,18 +90,12 @@ pub(super) fn virtual_host(
     let hosts = match (&row.hosts[..], row.service.namespace.as_str()) {
         ([], "" | "default") => vec![format!("{}.ingress.*", row.service.name)],
         ([], namespace) => vec![format!("{}.ingress.{namespace}.*", row.service.name)],
-        (hosts, _) => hosts.iter().map(|host| bare(host, listener.port)).collect(),
+        (hosts, _) => hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
     };
-    Some(VirtualHost { hosts, routes })
-}
-
-/// A host without the listener's own port, with which requests may name it anyway.
-fn bare(host: &str, port: u16) -> String {
-    let host = host.to_ascii_lowercase();
-    match host.rsplit_once(':') {
-        Some((name, written)) if written.parse() == Ok(port) => name.to_owned(),
-        _ => host,
-    }
+    Some(VirtualHost {
+        hosts: edge::with_port(hosts, listener.port),
+        routes,
+    })
 }
 
 /// Further changes after those that are there.
