@@ -29,8 +29,8 @@ pub use jwt::{
     RemoteJwks,
 };
 pub use mesh::{
-    DirectionalTls, MeshEntry, MeshHttp, MeshHttpIncoming, MeshTls, MeshTransparentProxy,
-    RequestNormalization,
+    DirectionalTls, MeshEntry, MeshHttp, MeshHttpIncoming, MeshPeering, MeshTls,
+    MeshTransparentProxy, RequestNormalization,
 };
 pub use resolver::ServiceResolver;
 

@@ -23,6 +23,9 @@ pub struct MeshEntry {
     /// HTTP between proxies.
     #[serde(rename = "HTTP", deserialize_with = "nullable")]
     pub http: MeshHttp,
+    /// Cluster peering.
+    #[serde(deserialize_with = "nullable")]
+    pub peering: MeshPeering,
     /// Metadata.
     #[serde(deserialize_with = "nullable")]
     pub meta: BTreeMap<String, String>,
@@ -40,6 +43,14 @@ impl Entry for MeshEntry {
 pub struct MeshTransparentProxy {
     /// Destinations outside of the mesh are unreachable.
     pub mesh_destinations_only: bool,
+}
+
+/// Cluster peering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct MeshPeering {
+    /// Servers of peers reach each other through mesh gateways.
+    pub peer_through_mesh_gateways: bool,
 }
 
 /// TLS between proxies.

@@ -6,8 +6,7 @@
 
 mod route;
 
-use super::edge;
-use super::{certificate, identity};
+use super::{certificate, edge, identity, mesh};
 use crate::chain::{self, Traffic};
 use crate::knowledge::{Knowledge, Known, NoEntry, Topic};
 use crate::publish::Contents;
@@ -19,7 +18,7 @@ use consul::entry::{
 };
 use meridian_model::listener::ServerCertificate;
 use meridian_model::route::{HostPorts, Precedence, VirtualHost};
-use meridian_model::{Identity, RouteTable, Security, Service, Snapshot};
+use meridian_model::{Identity, RouteTable, Security, Service, Snapshot, TlsTerms};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -40,6 +39,8 @@ struct Sight<'a> {
     gateway: &'a str,
     knowledge: &'a Knowledge,
     identity: &'a Identity,
+    /// TLS that is offered to the mesh.
+    outgoing: TlsTerms,
 }
 
 impl Role for ApiGateway {
@@ -47,6 +48,7 @@ impl Role for ApiGateway {
         let mut wanted = BTreeSet::from([
             Topic::Roots,
             Topic::Leaf(self.name.clone()),
+            Topic::Mesh,
             Topic::Entry(ApiGatewayEntry::KIND, self.name.clone()),
             Topic::Entry(BoundApiGatewayEntry::KIND, self.name.clone()),
         ]);
@@ -86,6 +88,7 @@ impl Role for ApiGateway {
             gateway: &self.name,
             knowledge,
             identity: &identity,
+            outgoing: mesh::outgoing(knowledge, previous, &mut contents)?,
         };
         let nothing = BoundListener::default();
         for listener in &entry.listeners {
@@ -279,7 +282,7 @@ impl Sight<'_> {
                     }
                 };
                 let label = format!("{}/{}", bound.name, one.name);
-                let setting = edge::setting(&label, self.identity);
+                let setting = edge::setting(&label, self.identity, &self.outgoing);
                 let translated = chain::translate(chain, &setting, self.knowledge)?;
                 contents.rejected.extend(translated.rejected);
                 for cluster in translated.clusters {

@@ -152,8 +152,8 @@ pub(crate) fn known_chain<'a>(
     }
 }
 
-/// What chains are translated with.
-pub(crate) fn setting<'a>(label: &'a str, identity: &'a Identity) -> Setting<'a> {
+/// What chains are translated with; `terms` is the TLS that is offered to the mesh.
+pub(crate) fn setting<'a>(label: &'a str, identity: &'a Identity, terms: &TlsTerms) -> Setting<'a> {
     Setting {
         label,
         identity: &identity.name,
@@ -164,7 +164,7 @@ pub(crate) fn setting<'a>(label: &'a str, identity: &'a Identity) -> Setting<'a>
             .map_or("", |own| own.datacenter.as_str()),
         limits: CircuitLimits::default(),
         outlier: Some(OutlierPolicy::default()),
-        terms: TlsTerms::default(),
+        terms: terms.clone(),
     }
 }
 

@@ -6,8 +6,7 @@
 
 mod service;
 
-use super::edge;
-use super::{certificate, identity};
+use super::{certificate, edge, identity, mesh};
 use crate::chain::{self, Setting, Traffic, Translated};
 use crate::knowledge::{Knowledge, Known, NoEntry, Topic};
 use crate::publish::Contents;
@@ -16,7 +15,7 @@ use consul::catalog::GatewayService;
 use consul::entry::{DirectionalTls, Entry, IngressGatewayEntry, IngressListener, IngressTls};
 use meridian_model::listener::ServerCertificate;
 use meridian_model::route::{HostPorts, Precedence, VirtualHost};
-use meridian_model::{Identity, RouteTable, Security, Service, Snapshot};
+use meridian_model::{Identity, RouteTable, Security, Service, Snapshot, TlsTerms};
 use service::{label, limits, outlier, query, virtual_host, written};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -40,6 +39,8 @@ struct Sight<'a> {
     entry: &'a IngressGatewayEntry,
     services: &'a [GatewayService],
     identity: &'a Identity,
+    /// TLS that is offered to the mesh.
+    outgoing: TlsTerms,
     /// What listeners with TLS present.
     certificate: Arc<ServerCertificate>,
 }
@@ -49,11 +50,12 @@ impl Role for IngressGateway {
         let mut wanted = BTreeSet::from([
             Topic::Roots,
             Topic::Leaf(self.name.clone()),
+            Topic::Mesh,
             Topic::Entry(IngressGatewayEntry::KIND, self.name.clone()),
             Topic::GatewayServices(self.name.clone()),
         ]);
         let entry = knowledge.entry::<IngressGatewayEntry>(&self.name);
-        if entry.is_ok_and(|entry| entry.tls.enabled) {
+        if entry.is_ok_and(|entry| speaks_tls(&entry)) {
             wanted.insert(Topic::GatewayCertificate(self.name.clone()));
         }
         for row in knowledge.gateway_services(&self.name).unwrap_or_default() {
@@ -81,9 +83,10 @@ impl Role for IngressGateway {
             entry: &entry,
             services,
             identity: &identity,
+            outgoing: mesh::outgoing(knowledge, previous, &mut contents)?,
             certificate: Arc::new(certificate::leaf(&identity)),
         };
-        if entry.tls.enabled {
+        if speaks_tls(&entry) {
             match self.certificate(knowledge)? {
                 Ok(named) => sight.certificate = Arc::new(named),
                 Err(reason) => contents.reject(
@@ -114,8 +117,7 @@ impl Role for IngressGateway {
 
 impl IngressGateway {
     /// The certificate with the gateway's DNS names, or why there is none; `None` while that is
-    /// not known. Consul makes one where TLS is on for the whole gateway, and gives its plain
-    /// leaf to single listeners with TLS.
+    /// not known. Consul makes one for all listeners as soon as one of them has TLS.
     fn certificate(&self, knowledge: &Knowledge) -> Option<Result<ServerCertificate, String>> {
         Some(match knowledge.gateway_certificate(&self.name) {
             Known::Waiting => return None,
@@ -232,7 +234,7 @@ impl Sight<'_> {
         let setting = Setting {
             limits: limits(own, &self.entry.defaults),
             outlier: Some(outlier(own, &self.entry.defaults)),
-            ..edge::setting(&label, self.identity)
+            ..edge::setting(&label, self.identity, &self.outgoing)
         };
         let Translated {
             clusters,
@@ -257,6 +259,12 @@ impl Sight<'_> {
         contents.rejected.extend(rejected);
         Some(Some(traffic))
     }
+}
+
+/// Whether any listener does, with Consul's certificate.
+fn speaks_tls(entry: &IngressGatewayEntry) -> bool {
+    let own = |listener: &IngressListener| listener.tls.as_ref().is_some_and(|tls| tls.enabled);
+    entry.tls.enabled || entry.listeners.iter().any(own)
 }
 
 fn http(hosts: Vec<VirtualHost>) -> Service {

@@ -1,11 +1,12 @@
-//! The `mesh` entry: what holds for every sidecar, and for what terminating gateways take in.
+//! The `mesh` entry: what holds for every sidecar, for what terminating gateways take in, and for
+//! what gateways for strangers say to the mesh.
 
 use super::terms;
 use crate::knowledge::{Knowledge, Known};
 use crate::publish::Contents;
 use consul::entry::{MeshEntry, RequestNormalization};
 use meridian_model::listener::{EscapedSlashes, HeaderUnderscores, PathNormalization};
-use meridian_model::{Rejection, Snapshot, TlsTerms};
+use meridian_model::{Snapshot, TlsTerms};
 
 /// What a sidecar takes from the entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,45 +39,68 @@ pub(crate) fn known(
     previous: &Snapshot,
     contents: &mut Contents,
 ) -> Option<MeshRules> {
+    read(knowledge, previous, contents, mesh_rules)
+}
+
+/// TLS that a gateway for strangers offers to the mesh; `None` as with [`known`]. As at Consul's
+/// Envoy, what the entry says about what is let in does not hold for strangers.
+pub(crate) fn outgoing(
+    knowledge: &Knowledge,
+    previous: &Snapshot,
+    contents: &mut Contents,
+) -> Option<TlsTerms> {
+    read(knowledge, previous, contents, |entry, refuse| {
+        terms::terms("TLS.Outgoing", &entry.tls.outgoing, refuse)
+    })
+}
+
+/// Names what the entry wants of a mesh gateway and is not served.
+pub(crate) fn name_unserved_at_gateway(knowledge: &Knowledge, contents: &mut Contents) {
+    if let Known::Value(Some(entry)) = knowledge.mesh()
+        && entry.peering.peer_through_mesh_gateways
+    {
+        contents.reject(
+            "mesh",
+            "Peering.PeerThroughMeshGateways is not served: servers of cluster peers do not \
+             reach each other through this gateway",
+        );
+    }
+}
+
+fn read<T: Default>(
+    knowledge: &Knowledge,
+    previous: &Snapshot,
+    contents: &mut Contents,
+    translate: impl FnOnce(&MeshEntry, &mut dyn FnMut(String)) -> T,
+) -> Option<T> {
+    let mut refuse = |reason: String| contents.reject("mesh", reason);
     Some(match knowledge.mesh() {
         Known::Waiting if previous.generation == 0 => return None,
-        Known::Value(Some(entry)) => {
-            let (mesh, rejected) = mesh_rules(entry);
-            contents.rejected.extend(rejected);
-            mesh
-        }
+        Known::Value(Some(entry)) => translate(entry, &mut refuse),
         Known::Failed(reason) => {
-            contents.reject("mesh", format!("{reason}; its defaults hold"));
-            MeshRules::default()
+            refuse(format!("{reason}; its defaults hold"));
+            T::default()
         }
-        Known::Waiting | Known::Value(None) => MeshRules::default(),
+        Known::Waiting | Known::Value(None) => T::default(),
     })
 }
 
 /// Translates the entry. What is not understood is treated as strictly as there is a way to.
-fn mesh_rules(entry: &MeshEntry) -> (MeshRules, Vec<Rejection>) {
-    let mut rejected = Vec::new();
-    let mut refuse = |reason: String| {
-        rejected.push(Rejection {
-            resource: "mesh".to_owned(),
-            reason,
-        });
-    };
-    let rules = MeshRules {
-        normalization: normalization(&entry.http.incoming.request_normalization, &mut refuse),
-        sanitize_certificate: entry.http.sanitize_x_forwarded_client_cert,
-        incoming: terms::terms("TLS.Incoming", &entry.tls.incoming, &mut refuse),
-        outgoing: terms::terms("TLS.Outgoing", &entry.tls.outgoing, &mut refuse),
-    };
+fn mesh_rules(entry: &MeshEntry, refuse: &mut dyn FnMut(String)) -> MeshRules {
     if entry.transparent_proxy.mesh_destinations_only {
         refuse("TransparentProxy is not served".to_owned());
     }
-    (rules, rejected)
+    MeshRules {
+        normalization: normalization(&entry.http.incoming.request_normalization, refuse),
+        sanitize_certificate: entry.http.sanitize_x_forwarded_client_cert,
+        incoming: terms::terms("TLS.Incoming", &entry.tls.incoming, refuse),
+        outgoing: terms::terms("TLS.Outgoing", &entry.tls.outgoing, refuse),
+    }
 }
 
 fn normalization(
     written: &RequestNormalization,
-    refuse: &mut impl FnMut(String),
+    refuse: &mut dyn FnMut(String),
 ) -> PathNormalization {
     let escaped_slashes = match written.path_with_escaped_slashes_action.as_str() {
         "" | "IMPLEMENTATION_SPECIFIC_DEFAULT" | "KEEP_UNCHANGED" => EscapedSlashes::Keep,
@@ -114,8 +138,12 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn read(entry: Value) -> (MeshRules, Vec<Rejection>) {
-        mesh_rules(&serde_json::from_value(entry).unwrap())
+    /// What the entry means to a sidecar, and what of it was refused.
+    fn read(entry: Value) -> (MeshRules, Vec<String>) {
+        let mut refused = Vec::new();
+        let entry = serde_json::from_value(entry).unwrap();
+        let rules = mesh_rules(&entry, &mut |reason| refused.push(reason));
+        (rules, refused)
     }
 
     fn normalized(written: Value) -> (PathNormalization, usize) {
@@ -172,10 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn what_transparent_mode_lets_through_is_named() {
+        let only = |wanted: bool| json!({"TransparentProxy": {"MeshDestinationsOnly": wanted}});
+        let (rules, refused) = read(only(true));
+        assert_eq!(refused, ["TransparentProxy is not served"]);
+        assert_eq!(rules, MeshRules::default(), "and nothing else changes");
+        assert_eq!(read(only(false)).1, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_concerns_others_changes_nothing_here() {
+        let read = read(json!({"AllowEnablingPermissiveMutualTLS": true,
+            "ValidateClusters": true, "Peering": {"PeerThroughMeshGateways": true}}));
+        assert_eq!(read, (MeshRules::default(), Vec::new()));
+    }
+
+    #[test]
     fn each_direction_has_its_own_tls() {
         let (rules, rejected) = read(json!({"TLS": {"Incoming": {"TLSMinVersion": "TLSv1_3"},
             "Outgoing": {"TLSMaxVersion": "TLSv1_2"}}}));
-        assert_eq!(rejected, []);
+        assert_eq!(rejected, Vec::<String>::new());
         assert!(rules.incoming.tls13 && rules.incoming.tls12.is_empty());
         assert!(!rules.outgoing.tls13 && !rules.outgoing.tls12.is_empty());
     }

@@ -7,6 +7,7 @@ pub(crate) use servers::META;
 
 use super::endpoint::{View, endpoints};
 use super::inbound::TCP_IDLE;
+use super::mesh;
 use super::sni_gateway::bind::{self, Settings};
 use super::sni_gateway::place::{self, Place};
 use super::sni_gateway::{self, SniGateway, plain_cluster};
@@ -34,6 +35,7 @@ impl Role for MeshGateway {
         let mut wanted = BTreeSet::from([
             Topic::Registration(name.clone()),
             Topic::Roots,
+            Topic::Mesh,
             Topic::Services,
             Topic::FederationStates,
             Topic::Datacenters,
@@ -184,6 +186,7 @@ impl<'a> Making<'a> {
     fn done(self) -> Contents {
         let mut contents = self.contents;
         contents.rejected.extend(self.settings.rejected);
+        mesh::name_unserved_at_gateway(self.knowledge, &mut contents);
         if let Known::Failed(reason) = self.knowledge.federation_states() {
             let only = "only datacenters whose catalog answers are reachable";
             contents.reject(
@@ -313,6 +316,7 @@ mod tests {
                 trust_domain: "td".to_owned(),
                 ..Roots::default()
             })),
+            Topic::Mesh => Fact::Mesh(Arc::default()),
             Topic::Services => names(&["consul", "web"]),
             Topic::Datacenters => Fact::Datacenters(Arc::new(vec!["dc1".into(), "dc2".into()])),
             Topic::FederationStates => Fact::FederationStates(Arc::default()),
@@ -484,6 +488,26 @@ mod tests {
         assert_eq!(far.connect_timeout, Duration::from_millis(300));
         assert_eq!(far.limits.connections, Some(3));
         assert!(far.outlier.is_some());
+    }
+
+    #[test]
+    fn peering_through_it_is_named_where_it_is_wanted() {
+        let rejected = |wanted: bool| {
+            let entry = json!({"Peering": {"PeerThroughMeshGateways": wanted}});
+            let known = known(move |topic| match topic {
+                Topic::Mesh => {
+                    let entry = serde_json::from_value(entry.clone()).unwrap();
+                    Some(News::Learned(Fact::Mesh(Arc::new(Some(entry)))))
+                }
+                _ => None,
+            });
+            contents(&known).rejected
+        };
+        assert_eq!(rejected(false), []);
+        let all = rejected(true);
+        let [one] = &all[..] else { panic!("{all:?}") };
+        assert_eq!(one.resource, "mesh");
+        assert!(one.reason.contains("PeerThroughMeshGateways"), "{one:?}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Version {
 pub(crate) fn terms(
     field: &str,
     written: &DirectionalTls,
-    refuse: &mut impl FnMut(String),
+    refuse: &mut dyn FnMut(String),
 ) -> TlsTerms {
     let mut bound = |name: &str, text: &str, unset: Version| match text {
         "" | "TLS_AUTO" => Some(unset),
@@ -77,7 +77,7 @@ pub(crate) fn terms(
 }
 
 /// The suites of TLS 1.2 that are named; none named is all.
-fn suites(field: &str, names: &[String], refuse: &mut impl FnMut(String)) -> Vec<CipherSuite> {
+fn suites(field: &str, names: &[String], refuse: &mut dyn FnMut(String)) -> Vec<CipherSuite> {
     if names.is_empty() {
         return TlsTerms::default().tls12;
     }

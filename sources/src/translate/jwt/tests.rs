@@ -51,6 +51,13 @@ fn translated(written: Value) -> Result<Arc<JwtProvider>, String> {
 }
 
 #[test]
+fn a_cache_of_tokens_changes_nothing() {
+    let cached = translated(json!({"CacheConfig": {"Size": 5}}));
+    assert!(cached.is_ok(), "{cached:?}");
+    assert_eq!(cached, translated(json!({})));
+}
+
+#[test]
 fn an_entry_becomes_a_provider() {
     let provider = translated(json!({
         "Audiences": ["api"], "ClockSkewSeconds": 12,

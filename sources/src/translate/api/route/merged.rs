@@ -197,7 +197,7 @@ impl Merged {
         };
         let node = Node::Router(router);
         self.chain.nodes.insert(ROUTER.to_owned(), node);
-        let setting = edge::setting(sight.gateway, sight.identity);
+        let setting = edge::setting(sight.gateway, sight.identity, &sight.outgoing);
         let Translated {
             clusters,
             traffic,
