@@ -174,7 +174,9 @@ fn keys_are_fetched_rotated_and_outlive_their_issuer() {
         let remote = json!({"Remote": {
             "URI": format!("http://127.0.0.1:{JWKS}/"), "CacheDuration": "1s",
             "RequestTimeoutMs": 1000}});
-        mesh.provider(&one, remote, json!({})).await;
+        // No token is good because it was good before.
+        let cache = json!({"CacheConfig": {"Size": 100}});
+        mesh.provider(&one, remote, cache).await;
         let wants = json!({"Providers": [{"Name": "one"}]});
         mesh.permissions(json!([permission("allow", "/", wants)]))
             .await;

@@ -12,8 +12,9 @@ mod demo;
 /// The edge gateway on a file: routes, reload, validation.
 mod gateway;
 
-/// Gateways that Consul's entries describe: ingress and API.
+/// Gateways that Consul's entries describe, ingress and API: ours, and beside Envoy's.
 mod api_gateway;
+mod edge_gateways;
 mod ingress_gateway;
 
 /// Meridian and Envoy at either end of a mesh connection.
@@ -49,8 +50,17 @@ mod changes;
 /// TLS versions and suites of the mesh.
 mod mesh_tls;
 
+/// How handshakes end that are refused.
+mod alerts;
+
 /// Plain text is let in by nobody who does not see where it was sent.
 mod permissive;
+
+/// What belongs to transparent mode.
+mod transparent;
+
+/// Routes that lead to nobody.
+mod validate_clusters;
 
 /// Access logs that the mesh's configuration asks for.
 mod access_logs;

@@ -1,5 +1,6 @@
 //! Permissive mutual TLS: Consul's Envoy opens its door for plain text in transparent mode only.
 
+use http::Method;
 use meridian_tests::client::{Protocol, get};
 use meridian_tests::consul::{Consul, Service};
 use meridian_tests::origin::Origin;
@@ -17,6 +18,31 @@ fn plain_text_is_refused_without_transparent_mode_at_meshd() {
 #[test]
 fn plain_text_is_refused_without_transparent_mode_at_envoy() {
     plain_text_is_refused(Kind::Envoy);
+}
+
+/// A proxy only hears of a mode that Consul has let in.
+#[test]
+fn consul_alone_judges_who_may_ask_for_it() {
+    isolated("permissive rule", async |world| {
+        let consul = Consul::start(world).await;
+        let entry = json!({"Kind": "service-defaults", "Name": "api",
+            "MutualTLSMode": "permissive"});
+        let allow =
+            |allowed: bool| json!({"Kind": "mesh", "AllowEnablingPermissiveMutualTLS": allowed});
+        let refused = consul
+            .try_api(Method::PUT, "/v1/config", Some(entry.clone()))
+            .await;
+        let reason = refused.expect_err("a refusal");
+        assert!(
+            reason.contains("AllowEnablingPermissiveMutualTLS"),
+            "{reason}"
+        );
+        consul.config_entry(allow(true)).await;
+        consul.config_entry(entry.clone()).await;
+        // What stands may stand, also when it is written again.
+        consul.config_entry(allow(false)).await;
+        consul.config_entry(entry).await;
+    });
 }
 
 fn plain_text_is_refused(kind: Kind) {

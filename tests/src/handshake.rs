@@ -1,6 +1,7 @@
 //! TLS peers with any certificate: a client that believes every server, and a
 //! server that takes every client. What the proxy under test does is the question.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{
+    AlertDescription, ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -78,6 +81,46 @@ pub async fn connect_offering(
     let name = ServerName::try_from(host.to_owned())?;
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     Ok(timeout(ANSWER, connecting).await??)
+}
+
+/// How a peer ends a handshake that it refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// With an alert.
+    Alert(AlertDescription),
+    /// With a reset, before which an alert may have been lost.
+    Reset,
+    /// By closing, without an alert.
+    End,
+}
+
+/// Waits for the peer to refuse a handshake.
+///
+/// # Panics
+/// When it does not.
+pub async fn refusal(
+    address: SocketAddr,
+    host: &str,
+    identity: Option<Identity>,
+    provider: CryptoProvider,
+) -> Refusal {
+    let through = async {
+        let mut stream = connect_offering(address, host, identity, provider).await?;
+        // In TLS 1.3 a client is done before the server has judged its certificate.
+        timeout(ANSWER, stream.read_u8()).await??;
+        Ok::<_, Error>(())
+    };
+    let error = through.await.expect_err("a handshake that is refused");
+    let error = error
+        .downcast::<io::Error>()
+        .unwrap_or_else(|error| panic!("no end: {error}"));
+    let said = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match (said, error.kind()) {
+        (Some(rustls::Error::AlertReceived(alert)), _) => Refusal::Alert(*alert),
+        (None, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Refusal::Reset,
+        (None, ErrorKind::UnexpectedEof) => Refusal::End,
+        _ => panic!("{error}"),
+    }
 }
 
 /// Says hello as a mesh client with a certificate; whatever comes back.
@@ -216,7 +259,7 @@ fn acceptor(identity: Identity) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn greet(tls: TlsAcceptor, stream: TcpStream, greeting: &[u8]) -> std::io::Result<()> {
+async fn greet(tls: TlsAcceptor, stream: TcpStream, greeting: &[u8]) -> io::Result<()> {
     let mut stream = tls.accept(stream).await?;
     stream.write_all(greeting).await?;
     stream.shutdown().await

@@ -32,6 +32,25 @@ async fn gateway() -> (Origin, Proxy) {
 }
 
 #[tokio::test]
+async fn a_route_to_a_cluster_that_is_not_there_answers_for_itself() {
+    let origin = Origin::ok().await;
+    let ghost = RouteMatch {
+        path: PathMatch::ElementPrefix("/ghost".into()),
+        ..RouteMatch::default()
+    };
+    let table = routes(vec![
+        route("ghost", ghost, RouteAction::forward("ghost".into())),
+        to("origin"),
+    ]);
+    let clusters = vec![cluster("origin", Http1, &[origin.address])];
+    let proxy = Proxy::start(snapshot(vec![edge("in", table)], clusters)).await;
+    for (path, status) in [("/", 200), ("/ghost", 503), ("/", 200)] {
+        let answer = client::get(proxy.address("in"), path).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_two_parsers_could_read_two_ways_are_refused() {
     let (origin, proxy) = gateway().await;
     let cases = [

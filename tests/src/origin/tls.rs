@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -30,6 +30,8 @@ pub struct Greeting {
     pub name: Option<String>,
     /// The certificate it presented.
     pub certificate: Option<CertificateDer<'static>>,
+    /// What was agreed upon.
+    pub suite: Option<CipherSuite>,
 }
 
 impl TlsFront {
@@ -111,6 +113,7 @@ async fn pass(
     let greeting = Greeting {
         name: session.server_name().map(str::to_owned),
         certificate: shown.map(|certificate| certificate.clone().into_owned()),
+        suite: session.negotiated_cipher_suite().map(|one| one.suite()),
     };
     *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(greeting);
     let mut origin = TcpStream::connect(origin).await?;
