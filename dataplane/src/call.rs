@@ -141,7 +141,8 @@ async fn connect(cluster: &Arc<ClusterState>, picked: &Picked) -> Result<Session
         cluster.model.idle_timeout,
         Arc::clone(&cluster.breaker),
     );
-    let connected = pool::connect(&key, cluster.model.connect_timeout, &cluster.metrics).await;
+    let limit = cluster.model.connect_timeout;
+    let connected = pool::connect(&key, limit, &cluster.metrics, || false).await;
     match &connected {
         Ok(session) if picked.profile.is_tls() && !session.is_reused() => {
             cluster.metrics.handshake(TlsResult::Ok);

@@ -1,7 +1,8 @@
 //! Connections to endpoints: made, kept, reused and given up.
 //!
 //! A worker thread has a pool of its own, so that no request takes a lock to
-//! find a connection. A pooled connection is found only by the very transport
+//! find a connection; only where no other may be made, one is had from another
+//! worker. A pooled connection is found only by the very transport
 //! profile and address that it was made with, so identities never mix.
 
 pub(crate) mod dial;

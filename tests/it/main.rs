@@ -71,6 +71,9 @@ mod prepared_query;
 /// Paths and checks without a certificate.
 mod exposed;
 
+/// Services and callers that may have few connections.
+mod few_connections;
+
 /// Rotations, outages, changes and departures cost no request.
 mod zero_loss;
 

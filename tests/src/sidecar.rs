@@ -42,12 +42,18 @@ impl Sidecar {
 
     /// Starts a sidecar without waiting for it.
     pub fn launch(world: &World, kind: Kind, service: &Service) -> Self {
+        Self::launch_on(world, kind, service, None)
+    }
+
+    /// Starts a sidecar with so many worker threads, without waiting for it.
+    pub fn launch_on(world: &World, kind: Kind, service: &Service, threads: Option<usize>) -> Self {
         let admin = SocketAddr::from(([127, 0, 0, 1], world.fresh_port()));
         let name = format!("{}-{kind:?}", service.id).to_lowercase();
-        let process = match kind {
-            Kind::Envoy => world.spawn(&name, &tools::consul(), envoy_words(service, admin)),
-            Kind::Meshd => world.spawn(&name, &tools::ours("meshd"), meshd_words(service, admin)),
+        let (program, words) = match kind {
+            Kind::Envoy => (tools::consul(), envoy_words(service, admin, threads)),
+            Kind::Meshd => (tools::ours("meshd"), meshd_words(service, admin, threads)),
         };
+        let process = world.spawn(&name, &program, words);
         Self {
             process,
             admin: Admin::new(admin),
@@ -92,20 +98,22 @@ impl Sidecar {
 }
 
 /// `consul connect envoy` writes Envoy's bootstrap and becomes Envoy.
-fn envoy_words(service: &Service, admin: SocketAddr) -> Vec<String> {
+fn envoy_words(service: &Service, admin: SocketAddr, threads: Option<usize>) -> Vec<String> {
     let words = format!(
         "connect envoy -sidecar-for {} -http-addr {HTTP_API} -grpc-addr http://127.0.0.1:8502 \
          -admin-bind {admin} -ignore-envoy-compatibility -envoy-binary {} \
-         -- --concurrency 1 -l warn",
+         -- --concurrency {} -l warn",
         service.id,
         tools::envoy().display(),
+        threads.unwrap_or(1),
     );
     words.split_whitespace().map(str::to_owned).collect()
 }
 
-fn meshd_words(service: &Service, admin: SocketAddr) -> Vec<String> {
+fn meshd_words(service: &Service, admin: SocketAddr, threads: Option<usize>) -> Vec<String> {
+    let threads = threads.map_or_else(String::new, |count| format!("--threads {count}"));
     let words = format!(
-        "run --sidecar-for {} --http-addr {HTTP_API} --admin-bind {admin}",
+        "run --sidecar-for {} --http-addr {HTTP_API} --admin-bind {admin} {threads}",
         service.id
     );
     words.split_whitespace().map(str::to_owned).collect()

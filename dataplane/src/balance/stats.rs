@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 /// Counters of one endpoint. They live as long as the endpoint is listed under
 /// its address, however often its weight or health changes.
 ///
-/// Every value stands alone and none guards other memory, so relaxed order is enough.
+/// Every value stands alone and none guards other memory, so relaxed order is enough, but for
+/// `connections`: who waits for one to be closed is woken after the count went down.
 #[derive(Debug)]
 pub struct EndpointStats {
     /// Times below count from here.
@@ -48,13 +49,13 @@ impl EndpointStats {
 
     /// Counts a connection as open until the guard is dropped.
     pub fn connect(self: &Arc<Self>) -> OpenConnection {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::SeqCst);
         OpenConnection(Arc::clone(self))
     }
 
     /// Connections that are open, idle ones included, from this process.
     pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Requests under way, from this process.
@@ -176,7 +177,7 @@ pub struct OpenConnection(Arc<EndpointStats>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -234,7 +234,9 @@ impl Journey<'_> {
         );
         let limit = self.cluster.model.connect_timeout;
         let result = tokio::select! {
-            result = pool::connect(&key, limit, &self.cluster.metrics) => result,
+            result = pool::connect(&key, limit, &self.cluster.metrics, || {
+                self.cluster.has_other(picked, &self.tried, Instant::now())
+            }) => result,
             failure = out_of_time(&mut self.clock) => return Err((failure, TryError::Timeout)),
         };
         match result {

@@ -80,7 +80,7 @@ impl Breaker {
         self.permit(Resource::Connection)
     }
 
-    /// Wakes up when a connection became idle or was closed: who waits looks again.
+    /// Wakes up when a connection was closed: who waits looks again.
     pub fn freed(&self) -> &Notify {
         &self.freed
     }

@@ -32,6 +32,21 @@ pub(crate) enum DialError {
     Unusable(String),
 }
 
+impl DialError {
+    /// Whether the peer closed the connection before it was one: it is not there, or takes no
+    /// more of them.
+    pub(crate) fn turns_away(&self) -> bool {
+        match self {
+            Self::Connect(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            ),
+            Self::Tls { failure, .. } => *failure == HandshakeFailure::Closed,
+            Self::Timeout(_) | Self::Unusable(_) => false,
+        }
+    }
+}
+
 /// Connects to `address` and proves who answers, within `limit`.
 pub(crate) async fn dial(
     address: &EndpointAddress,

@@ -9,7 +9,7 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -70,6 +70,20 @@ impl UpstreamIo {
         }
     }
 
+    /// Moves the connection to the runtime of the worker that calls. Where that fails it stays
+    /// with the one that it was on, which serves it as well, only slower.
+    pub(crate) fn settle_here(&mut self) {
+        let settled = match &mut self.transport {
+            Transport::Tcp(stream) => settle_tcp(stream),
+            Transport::Unix(stream) => settle_unix(stream),
+            Transport::Tls(stream) => settle_tcp(stream.get_mut().0),
+            Transport::TlsUnix(stream) => settle_unix(stream.get_mut().0),
+        };
+        if let Ok(id) = settled {
+            self.id = id;
+        }
+    }
+
     /// What is left to be taken, where writing never waits.
     pub(crate) fn backlog(&self) -> Option<&Backlog> {
         self.unsent.as_ref().map(Unsent::backlog)
@@ -83,6 +97,18 @@ impl UpstreamIo {
             Transport::Unix(_) | Transport::TlsUnix(_) => None,
         }
     }
+}
+
+fn settle_tcp(stream: &mut TcpStream) -> io::Result<UniqueIDType> {
+    let socket = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
+    *stream = TcpStream::from_std(socket)?;
+    Ok(stream.as_raw_fd())
+}
+
+fn settle_unix(stream: &mut UnixStream) -> io::Result<UniqueIDType> {
+    let socket = std::os::unix::net::UnixStream::from(stream.as_fd().try_clone_to_owned()?);
+    *stream = UnixStream::from_std(socket)?;
+    Ok(stream.as_raw_fd())
 }
 
 /// Whether an idle connection is still good: nothing to read, and not closed.

@@ -22,7 +22,7 @@ use std::task::{Context, Poll, ready};
 pub(crate) struct Session {
     reused: bool,
     /// Counts the request as under way.
-    _leave: Permit,
+    leave: Permit,
     codec: Codec,
 }
 
@@ -96,7 +96,7 @@ impl Session {
         };
         Self {
             reused: false,
-            _leave: leave,
+            leave,
             codec: Codec::Http1(Box::new(owned)),
         }
     }
@@ -105,7 +105,7 @@ impl Session {
     pub(crate) fn http2(stream: Http2Session, leave: Permit) -> Self {
         Self {
             reused: false,
-            _leave: leave,
+            leave,
             codec: Codec::Http2(Box::new(Http2 {
                 stream,
                 body: None,
@@ -198,7 +198,10 @@ impl Session {
 
     /// Gives a connection back whose response was read to its end.
     pub(crate) async fn release(self, request_sent: bool) {
-        if let Codec::Http1(http1) = self.codec {
+        let Self { codec, leave, .. } = self;
+        // Whoever gets the connection next needs one, too.
+        drop(leave);
+        if let Codec::Http1(http1) = codec {
             let Owned {
                 mut session,
                 backlog,

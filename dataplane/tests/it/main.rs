@@ -30,6 +30,7 @@ mod rates;
 mod resilience;
 mod revocation;
 mod rotation;
+mod sharing;
 mod status;
 mod telemetry;
 mod upgrade;

@@ -45,12 +45,21 @@ pub(crate) fn log_to(path: &Path, metrics: &Metrics) -> AccessLog {
 impl Proxy {
     /// Starts one worker and waits until every listener is open.
     pub(crate) async fn start(snapshot: Snapshot) -> Self {
-        let proxy = Self::start_with(snapshot, metrics(), Output::default());
+        Self::start_on(1, snapshot).await
+    }
+
+    /// As [`Proxy::start`], with so many workers.
+    pub(crate) async fn start_on(workers: usize, snapshot: Snapshot) -> Self {
+        let proxy = Self::launch(workers, snapshot, metrics(), Output::default());
         proxy.ready().await;
         proxy
     }
 
-    pub(crate) fn start_with(mut snapshot: Snapshot, metrics: Metrics, output: Output) -> Self {
+    pub(crate) fn start_with(snapshot: Snapshot, metrics: Metrics, output: Output) -> Self {
+        Self::launch(1, snapshot, metrics, output)
+    }
+
+    fn launch(workers: usize, mut snapshot: Snapshot, metrics: Metrics, output: Output) -> Self {
         snapshot.generation = 1;
         let (snapshots, watched) = watch::channel(Arc::new(snapshot));
         let telemetry = Telemetry {
@@ -58,7 +67,7 @@ impl Proxy {
             access_log: output.access_log,
             spans: output.spans,
         };
-        let plane = DataPlane::start(Settings { workers: 1 }, watched, telemetry).unwrap();
+        let plane = DataPlane::start(Settings { workers }, watched, telemetry).unwrap();
         Self {
             plane,
             metrics,

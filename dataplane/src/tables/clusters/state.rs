@@ -77,6 +77,12 @@ impl ClusterState {
         self.targets.get(choose_target(available)?)
     }
 
+    /// Whether a request could go to another endpoint than this one and those tried before.
+    pub(crate) fn has_other(&self, picked: &Picked, tried: &[EndpointId], now: Instant) -> bool {
+        let exclude = [tried, &[picked.member.id()]].concat();
+        self.first_available(now, &exclude).is_some()
+    }
+
     /// A try at an endpoint ended.
     pub(crate) fn report(&self, picked: &Picked, outcome: Outcome, now: Instant) {
         let Some(outlier) = &self.outlier else { return };
