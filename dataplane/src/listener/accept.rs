@@ -7,7 +7,7 @@
 
 use super::handle::ListenerHandle;
 use super::serve::{Arrival, serve};
-use super::socket::{Acceptor, BACKLOG, tune};
+use super::socket::{Acceptor, BACKLOG, NO_NEWCOMERS, tune};
 use super::{ConnectionHandler, DrainWatch};
 use crate::authorize;
 use crate::downstream::Socket;
@@ -28,6 +28,11 @@ use tokio::time::Instant;
 /// such as too many open files. It doubles up to the second value, at which
 /// closing connections are noticed soon enough.
 const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
+
+/// How long a closing listener waits for handshakes that are under way: longer than a round trip
+/// within a region. Whoever comes in this time is not answered by the kernel, and comes again
+/// after a second.
+const SETTLE: Duration = Duration::from_millis(3);
 
 /// What the accept loops of one socket share.
 pub(super) struct Accepting<H: ConnectionHandler> {
@@ -95,6 +100,9 @@ pub(super) async fn run<H: ConnectionHandler>(
                 pause = (pause * 2).min(PAUSE[1]);
             }
         }
+    }
+    if listening.turn_newcomers_away() {
+        tokio::time::sleep(SETTLE).await;
     }
     for (socket, peer) in listening.rest() {
         shared.dispatch(worker, socket, peer);
@@ -196,6 +204,16 @@ impl Listening {
         }
     }
 
+    /// Lets no handshake begin from here on, those of all workers, as they share the socket.
+    /// Closing it resets the clients whose handshake is under way, and who may take themselves
+    /// for connected. A Unix socket knows no handshake.
+    fn turn_newcomers_away(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => SockRef::from(listener).attach_filter(&NO_NEWCOMERS).is_ok(),
+            Self::Unix(_) => false,
+        }
+    }
+
     /// What clients have connected already: closing the socket would reset
     /// them. Past the runtime, which knows only of what it was told.
     fn rest(self) -> Vec<(Socket, Option<SocketAddr>)> {
@@ -205,6 +223,8 @@ impl Listening {
                 Self::Unix(listener) => SockRef::from(listener).accept()?,
             };
             socket.set_nonblocking(true)?;
+            // It came with the filter of the listener, or without: then this fails.
+            let _ = socket.detach_filter();
             let passage = match &self {
                 Self::Tcp(_) => Passage::Tcp(socket.into()),
                 Self::Unix(_) => Passage::Unix(socket.into()),

@@ -1,7 +1,7 @@
 //! Opening the sockets of listeners.
 
 use meridian_model::Bind;
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, TcpKeepalive, Type};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +18,26 @@ pub(super) const BACKLOG: i32 = 1024;
 /// kernel's nine probes. Shorter than the idle deadline, longer than a phone's tunnel.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A program for the kernel that drops the first segment of every handshake: SYN without ACK. It
+/// sees segments from their TCP header on, with the flags at byte 13 (RFC 9293, 3.1).
+pub(super) static NO_NEWCOMERS: [SockFilter; 5] = {
+    /// What the instructions are called in `linux/bpf_common.h`.
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        // So many bytes are kept: none, or all.
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]

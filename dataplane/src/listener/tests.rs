@@ -1,5 +1,7 @@
 //! Listeners that come, change and go while clients are connected.
 
+mod closing;
+
 use super::fixture::{self, Fixture, SOON, address, exchange, read_to_end, response, state};
 use super::{Bound, Entrance, ListenerState};
 use crate::drain::Drained;
