@@ -74,6 +74,9 @@ mod exposed;
 /// Services and callers that may have few connections.
 mod few_connections;
 
+/// TCP upstreams without an instance.
+mod no_instance;
+
 /// Rotations, outages, changes and departures cost no request.
 mod zero_loss;
 
