@@ -67,25 +67,37 @@ fn with_one_inbound(caller: Kind, callee: Kind) -> Counts {
 
 #[test]
 fn one_connection_that_meshd_may_make_serves_all_its_threads() {
-    let limited = json!({
-        "Kind": "service-defaults", "Name": "caller", "Protocol": "http",
-        "UpstreamConfig": {"Defaults": {"Limits": {"MaxConnections": 1}}},
-    });
-    let http = json!({"Kind": "service-defaults", "Name": "web", "Protocol": "http"});
-    let kinds = [Kind::Meshd, Kind::Meshd];
-    let counts = run(
-        "meshd may make one",
-        kinds,
-        vec![limited, http],
-        async |_| {
+    for limit in [0, 1] {
+        let counts = with_one_outbound(Kind::Meshd, limit, async |_| {
             // Consul's own check comes and goes.
             wait::holds("one connection", PATIENCE, async || {
                 open_connections(PUBLIC) == 1
             })
             .await;
-        },
-    );
+        });
+        assert_eq!(counts.failed, [] as [String; 0], "limit {limit}");
+    }
+}
+
+/// Holds the test before to the truth: a limit of 0 means no more to Envoy.
+#[test]
+fn envoy_makes_connections_at_a_limit_of_0() {
+    let counts = with_one_outbound(Kind::Envoy, 0, async |_| {});
     assert_eq!(counts.failed, [] as [String; 0]);
+}
+
+fn with_one_outbound(
+    caller: Kind,
+    limit: u32,
+    then: impl AsyncFnOnce(&World) + Send + 'static,
+) -> Counts {
+    let limited = json!({
+        "Kind": "service-defaults", "Name": "caller", "Protocol": "http",
+        "UpstreamConfig": {"Defaults": {"Limits": {"MaxConnections": limit}}},
+    });
+    let http = json!({"Kind": "service-defaults", "Name": "web", "Protocol": "http"});
+    let name = format!("{caller:?} may make {limit}");
+    run(&name, [caller, Kind::Meshd], vec![limited, http], then)
 }
 
 /// Requests of clients on all threads of the caller, one after the other, and what holds then.

@@ -77,7 +77,15 @@ impl Breaker {
 
     /// Leave to open a connection. Hold it as long as the connection lives.
     pub fn try_connection(self: &Arc<Self>) -> Option<Permit> {
-        self.permit(Resource::Connection)
+        self.try_permit(Resource::Connection)
+    }
+
+    /// Leave to open a connection that requests wait for. One there may always be: at a limit
+    /// of 0 they would wait for what can't come.
+    pub fn try_awaited_connection(self: &Arc<Self>) -> Option<Permit> {
+        self.connections
+            .take(1)
+            .then(|| self.permit(Resource::Connection))
     }
 
     /// Wakes up when a connection was closed: who waits looks again.
@@ -87,12 +95,12 @@ impl Breaker {
 
     /// Leave to wait for a connection.
     pub fn try_pending(self: &Arc<Self>) -> Option<Permit> {
-        self.permit(Resource::Pending)
+        self.try_permit(Resource::Pending)
     }
 
     /// Leave for a request. On `None` answer 503 at once.
     pub fn try_request(self: &Arc<Self>) -> Option<Permit> {
-        self.permit(Resource::Request)
+        self.try_permit(Resource::Request)
     }
 
     /// Leave for a retry: a fifth of the requests under way may be retries,
@@ -102,13 +110,13 @@ impl Breaker {
         let requests = self.requests.used.load(Ordering::Relaxed);
         let budget = (requests / RETRY_SHARE).max(MIN_RETRIES);
         self.retries.limit.store(budget, Ordering::Relaxed);
-        self.permit(Resource::Retry)
+        self.try_permit(Resource::Retry)
     }
 
-    /// Whether no further connection may be opened.
+    /// Whether no further connection may be opened that requests wait for.
     pub fn is_full(&self) -> bool {
         let connections = self.usage(Resource::Connection);
-        connections.used >= connections.limit
+        connections.used >= connections.limit.max(1)
     }
 
     /// How much of a resource is in use.
@@ -121,11 +129,15 @@ impl Breaker {
         }
     }
 
-    fn permit(self: &Arc<Self>, resource: Resource) -> Option<Permit> {
-        self.gauge(resource).take().then(|| Permit {
+    fn try_permit(self: &Arc<Self>, resource: Resource) -> Option<Permit> {
+        self.gauge(resource).take(0).then(|| self.permit(resource))
+    }
+
+    fn permit(self: &Arc<Self>, resource: Resource) -> Permit {
+        Permit {
             breaker: Arc::clone(self),
             resource,
-        })
+        }
     }
 
     fn gauge(&self, resource: Resource) -> &Gauge {
@@ -165,8 +177,9 @@ struct Gauge {
 }
 
 impl Gauge {
-    fn take(&self) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
+    /// Takes one more, up to the limit, or to `least` where that is higher.
+    fn take(&self, least: u32) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed).max(least);
         let one_more = |used: u32| (used < limit).then(|| used + 1);
         let taken = self
             .used
@@ -227,6 +240,19 @@ mod tests {
         assert!(breaker.try_request().is_none());
         breaker.set_limits(&limits(0));
         assert!(breaker.try_connection().is_none());
+    }
+
+    #[test]
+    fn one_connection_that_is_waited_for_may_always_be() {
+        for limit in [0, 1] {
+            let breaker = Breaker::new(&limits(limit));
+            assert!(!breaker.is_full());
+            let first = breaker.try_awaited_connection();
+            assert!(first.is_some() && breaker.is_full());
+            assert!(breaker.try_awaited_connection().is_none());
+            drop(first);
+            assert!(breaker.try_awaited_connection().is_some());
+        }
     }
 
     #[test]

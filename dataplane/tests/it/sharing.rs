@@ -20,12 +20,6 @@ use tokio::task::JoinSet;
 /// Clients at once: so many that no worker is without.
 const CLIENTS: usize = 32;
 
-const ONE: CircuitLimits = CircuitLimits {
-    connections: Some(1),
-    pending_requests: None,
-    requests: None,
-};
-
 /// What an origin needs to answer.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -47,11 +41,14 @@ async fn slow_http2() -> Http2Origin {
     .await
 }
 
-/// A proxy of two workers whose cluster may have one connection.
-async fn limited(protocol: UpstreamProtocol, origins: &[SocketAddr]) -> Proxy {
+/// A proxy of two workers whose cluster may have so many connections.
+async fn limited(connections: u32, protocol: UpstreamProtocol, origins: &[SocketAddr]) -> Proxy {
     let mut plan = simple(protocol, origins[0]);
     let mut limited = cluster("origin", protocol, origins);
-    limited.limits = ONE;
+    limited.limits = CircuitLimits {
+        connections: Some(connections),
+        ..CircuitLimits::default()
+    };
     put_cluster(&mut plan, limited);
     Proxy::start_on(2, plan).await
 }
@@ -92,27 +89,30 @@ async fn all_at_once(clients: Vec<Client>, requests: usize) {
     running.join_all().await;
 }
 
+/// A limit of 0 allows one as well: requests would wait for what can't come.
 #[tokio::test]
 async fn one_connection_serves_all_workers() {
-    let http1 = slow_http1().await;
-    let proxy = limited(Http1, &[http1.address]).await;
-    let mut several = clients(&proxy, "in").await;
-    one_after_the_other(&mut several).await;
-    all_at_once(several, 10).await;
-    assert_eq!(http1.connections(), 1);
+    for limit in [1, 0] {
+        let http1 = slow_http1().await;
+        let proxy = limited(limit, Http1, &[http1.address]).await;
+        let mut several = clients(&proxy, "in").await;
+        one_after_the_other(&mut several).await;
+        all_at_once(several, 10).await;
+        assert_eq!(http1.connections(), 1, "limit {limit}");
 
-    let http2 = slow_http2().await;
-    let proxy = limited(Http2, &[http2.address]).await;
-    let mut several = clients(&proxy, "in").await;
-    one_after_the_other(&mut several).await;
-    all_at_once(several, 10).await;
-    assert_eq!(http2.connections(), 1);
+        let http2 = slow_http2().await;
+        let proxy = limited(limit, Http2, &[http2.address]).await;
+        let mut several = clients(&proxy, "in").await;
+        one_after_the_other(&mut several).await;
+        all_at_once(several, 10).await;
+        assert_eq!(http2.connections(), 1, "limit {limit}");
+    }
 }
 
 #[tokio::test]
 async fn one_connection_serves_all_workers_and_endpoints_in_turn() {
     let (one, other) = (slow_http1().await, slow_http1().await);
-    let proxy = limited(Http1, &[one.address, other.address]).await;
+    let proxy = limited(1, Http1, &[one.address, other.address]).await;
     let several = clients(&proxy, "in").await;
     all_at_once(several, 5).await;
     assert_eq!(one.seen().len() + other.seen().len(), CLIENTS * 5);

@@ -66,7 +66,7 @@ pub(super) async fn take_over(
         let turn = wait(key, || {
             let now = key.connections();
             if now < before || now == 0 {
-                return key.breaker.try_connection();
+                return key.breaker.try_awaited_connection();
             }
             before = now;
             None
@@ -125,9 +125,9 @@ enum Turn {
 
 /// A connection, or leave to make one. The caller's own deadline ends the wait.
 async fn connection_or_leave(key: &PoolKey) -> Turn {
-    match key.breaker.try_connection() {
+    match key.breaker.try_awaited_connection() {
         Some(permit) => Turn::Dial(permit),
-        None => wait(key, || key.breaker.try_connection()).await,
+        None => wait(key, || key.breaker.try_awaited_connection()).await,
     }
 }
 

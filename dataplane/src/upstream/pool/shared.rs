@@ -178,7 +178,7 @@ enum Leave {
 /// is used. If there is none that can be, the first connection of a worker to an endpoint needs no
 /// leave, so that no request waits for what can't come (Envoy's rule).
 async fn leave_to_dial(key: &PoolKey) -> Result<Leave, ConnectError> {
-    if let Some(permit) = key.breaker.try_connection() {
+    if let Some(permit) = key.breaker.try_awaited_connection() {
         return Ok(Leave::Dial(Some(permit)));
     }
     let is_first = SHARED.with_borrow(|pool| {
@@ -194,7 +194,7 @@ async fn leave_to_dial(key: &PoolKey) -> Result<Leave, ConnectError> {
             let mut freed = pin!(key.breaker.freed().notified());
             // From here on no wake-up is missed.
             freed.as_mut().enable();
-            if let Some(permit) = key.breaker.try_connection() {
+            if let Some(permit) = key.breaker.try_awaited_connection() {
                 return Leave::Dial(Some(permit));
             }
             WANTED.notify_waiters();
