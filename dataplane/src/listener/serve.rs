@@ -6,15 +6,16 @@ use crate::downstream::{Connection, Downstream, Rewound, Socket, TlsFacts, Wire}
 use crate::drain::InFlight;
 use crate::tls::{HandshakeError, HandshakeFailure, PeerCertificate};
 use crate::workers::Seat;
-use meridian_model::Service;
+use meridian_model::{Security, Service};
 use meridian_telemetry::Chain;
 use meridian_telemetry::metrics::TlsResult;
 use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How long a connection that has not said a word is kept when its listener
@@ -55,7 +56,11 @@ pub(super) async fn serve<H: ConnectionHandler>(socket: Socket, arrival: Arrival
         Service::Tcp(_) | Service::BySni(_) => Behind::Bytes,
     };
     let deadline = accepted + state.model.deadlines.handshake;
-    let let_in = match let_in(socket, &state.entrance, behind, deadline).await {
+    let alpn = match state.model.security {
+        Security::Edge(_) => Disagreement::Refused,
+        Security::Plain | Security::Mesh { .. } => Disagreement::Ignored,
+    };
+    let let_in = match let_in(socket, &state.entrance, behind, alpn, deadline).await {
         Ok(let_in) => let_in,
         Err(error) => {
             report(&listener, peer, &error);
@@ -95,6 +100,7 @@ async fn let_in(
     socket: Socket,
     entrance: &Entrance,
     behind: Behind,
+    alpn: Disagreement,
     deadline: Instant,
 ) -> Result<LetIn, HandshakeError> {
     let (stream, chosen_by, way) = match entrance {
@@ -124,7 +130,7 @@ async fn let_in(
             behind,
         },
         Way::Ends(config, behind) => {
-            let (stream, facts) = handshake(stream, config, deadline).await?;
+            let (stream, facts) = handshake(stream, config, alpn, deadline).await?;
             LetIn {
                 wire: Wire::Tls(stream),
                 facts: Some(facts),
@@ -174,9 +180,17 @@ async fn silent_in_drain(mut drain: DrainWatch) {
 async fn handshake(
     socket: Rewound,
     config: Arc<ServerConfig>,
+    alpn: Disagreement,
     deadline: Instant,
 ) -> Result<(Box<TlsStream<Rewound>>, TlsFacts), HandshakeError> {
-    let accept = TlsAcceptor::from(config).accept(socket);
+    let accept = async {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let config = match alpn {
+            Disagreement::Refused => config,
+            Disagreement::Ignored => agreeable(config, &begun.client_hello()),
+        };
+        begun.into_stream(config).await
+    };
     let stream = timeout_at(deadline, accept)
         .await
         .map_err(|_| HandshakeError::timeout())??;
@@ -195,6 +209,31 @@ async fn handshake(
         peer: PeerCertificate::of(session.peer_certificates())?,
     };
     Ok((Box::new(stream), facts))
+}
+
+/// What becomes of a client that offers by ALPN nothing that is spoken here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disagreement {
+    /// Its handshake fails (RFC 7301, 3.2).
+    Refused,
+    /// Nothing is agreed on, and its first bytes tell: in the mesh, as at Envoy, where caller and
+    /// service may be told of different protocols.
+    Ignored,
+}
+
+/// The configuration for a client: one that does not speak of protocols, where they have none in
+/// common.
+fn agreeable(config: Arc<ServerConfig>, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+    let own = &config.alpn_protocols;
+    let agreed = hello
+        .alpn()
+        .is_none_or(|mut offered| offered.any(|name| own.iter().any(|own| own == name)));
+    if agreed || own.is_empty() {
+        return config;
+    }
+    let mut config = ServerConfig::clone(&config);
+    config.alpn_protocols.clear();
+    Arc::new(config)
 }
 
 fn report<A>(listener: &ListenerHandle<A>, peer: Option<SocketAddr>, error: &HandshakeError) {

@@ -3,18 +3,19 @@
 
 use crate::certificates::{Authority, rules};
 use crate::client::{self, Client};
-use crate::http2_client::{Http2Client, grpc};
+use crate::http2_client::{Http2Client, grpc, request};
 use crate::http2_origin::Http2Origin;
 use crate::origin::Origin;
 use crate::proxy::Proxy;
 use crate::shapes::{
-    cluster, cluster_through, http, inbound, inbound_tcp, mesh, put_identity, routes, snapshot,
-    tcp, to,
+    cluster, cluster_through, http, inbound, inbound_tcp, mesh, put_identity, put_listener, routes,
+    snapshot, tcp, to,
 };
 use crate::soon;
 use meridian_model::intention::{Decision, Permission};
+use meridian_model::listener::Alpn;
 use meridian_model::route::PathMatch;
-use meridian_model::{Authorization, Identity, RouteMatch, UpstreamProtocol, Verdict};
+use meridian_model::{Authorization, Identity, RouteMatch, Security, UpstreamProtocol, Verdict};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -158,6 +159,22 @@ async fn grpc_travels_through_both_sidecars_with_its_trailers() {
     }
     assert_eq!(origin.connections(), 1);
     assert_eq!(pair.api.metric(&["tls_handshakes_total"]), 1.0);
+}
+
+#[tokio::test]
+async fn a_caller_that_was_told_of_another_protocol_is_served() {
+    let origin = Origin::ok().await;
+    let pair = Pair::start(UpstreamProtocol::Http1, origin.address, everyone()).await;
+    let mut listener = inbound("public", "api", everyone());
+    if let Security::Mesh { alpn, .. } = &mut listener.security {
+        *alpn = vec![Alpn::Http1];
+    }
+    pair.api.change(|plan| put_listener(plan, listener)).await;
+    let web = pair.authority.identity("web");
+    let config = pair.authority.client(&web, &[b"h2"]);
+    let stream = client::tls(pair.api.address("public"), config, "x").await;
+    let mut client = Http2Client::over(stream).await;
+    assert_eq!(client.call(request("GET", "/"), b"").await.body, b"ok");
 }
 
 #[tokio::test]
