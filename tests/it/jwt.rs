@@ -3,28 +3,22 @@
 //!
 //! The table runs against Envoy too: it holds the test itself to the truth.
 
-use std::sync::{Arc, Mutex};
+mod issuer;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::Request;
+use issuer::{Issuer, JWKS, KeyServer};
 use meridian_tests::client::{Connection, Protocol, Reply, empty, loopback};
 use meridian_tests::consul::{Consul, HTTP_API, Service};
 use meridian_tests::origin::{Origin, Seen};
 use meridian_tests::sidecar::{Kind, Sidecar};
 use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::{World, isolated};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 /// Where the caller's sidecar offers the destination.
 const API: u16 = 5001;
-/// Where keys are published.
-const JWKS: u16 = 9001;
 
 #[test]
 fn tokens_decide_at_meshd() {
@@ -373,106 +367,5 @@ fn merged(changes: &Value) -> Value {
 fn extend(value: &mut Value, more: &Value) {
     for (name, more) in more.as_object().expect("an object") {
         value[name] = more.clone();
-    }
-}
-
-/// Someone who issues tokens, with one ES256 key under any names.
-struct Issuer {
-    name: &'static str,
-    pair: EcdsaKeyPair,
-}
-
-impl Issuer {
-    fn new(name: &'static str) -> Self {
-        let random = SystemRandom::new();
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random).expect("a key");
-        Self { name, pair }
-    }
-
-    fn keys(&self, ids: &[&str]) -> String {
-        let point = self.pair.public_key().as_ref();
-        let coordinate = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let key = |id: &&str| {
-            json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": id,
-                "x": coordinate(&point[1..33]), "y": coordinate(&point[33..])})
-        };
-        json!({"keys": ids.iter().map(key).collect::<Vec<_>>()}).to_string()
-    }
-
-    fn local_keys(&self) -> String {
-        STANDARD.encode(self.keys(&[self.name]))
-    }
-
-    fn token(&self, kid: &str, claims: &Value) -> String {
-        let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
-        let header = json!({"alg": "ES256", "typ": "JWT", "kid": kid}).to_string();
-        let signed = format!("{}.{}", encode(header), encode(claims.to_string()));
-        let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes());
-        let signature = URL_SAFE_NO_PAD.encode(signature.expect("a signature"));
-        format!("{signed}.{signature}")
-    }
-}
-
-/// Publishes keys by HTTP.
-struct KeyServer {
-    state: Arc<Mutex<Published>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Published {
-    /// `None` while it fails.
-    keys: Option<String>,
-    requests: usize,
-}
-
-impl KeyServer {
-    async fn start(keys: &str) -> Self {
-        let listener = TcpListener::bind(loopback(JWKS)).await.expect("a port");
-        let state = Arc::new(Mutex::new(Published {
-            keys: Some(keys.to_owned()),
-            requests: 0,
-        }));
-        let shared = Arc::clone(&state);
-        let task = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                // A client that goes away in the middle has its own test.
-                let _ = stream.read(&mut [0; 4096]).await;
-                let (status, body) = {
-                    let mut state = shared.lock().expect("no panic elsewhere");
-                    state.requests += 1;
-                    match &state.keys {
-                        Some(keys) => ("200 OK", keys.clone()),
-                        None => ("500 Oops", String::new()),
-                    }
-                };
-                let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-                );
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        Self { state, task }
-    }
-
-    fn publish(&self, keys: &str) {
-        self.state.lock().expect("no panic elsewhere").keys = Some(keys.to_owned());
-    }
-
-    fn fail(&self) {
-        self.state.lock().expect("no panic elsewhere").keys = None;
-    }
-
-    fn requests(&self) -> usize {
-        self.state.lock().expect("no panic elsewhere").requests
-    }
-}
-
-impl Drop for KeyServer {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

@@ -11,7 +11,7 @@ use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::isolated;
 use serde_json::json;
 
-use super::{Callee, caller, replicated, serve};
+use super::stage::{Callee, caller, replicated, serve};
 
 /// Where the caller finds the service that speaks HTTP/2, and the one that speaks gRPC.
 const TWO: u16 = 5001;
