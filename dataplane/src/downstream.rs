@@ -23,12 +23,12 @@ mod violation;
 mod wire;
 
 pub use connection::{Connection, TlsFacts};
+pub(crate) use deadline::Deadline;
 pub use rewound::Rewound;
 pub use violation::Violation;
 pub use wire::{Socket, Wire};
 
 use bytes::BytesMut;
-use deadline::Deadline;
 use guard::{Guard, HeadLimits};
 use outbox::Outbox;
 use pingora_core::protocols::raw_connect::ProxyDigest;

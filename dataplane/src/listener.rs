@@ -54,7 +54,7 @@ pub trait ConnectionHandler: Send + Sync + 'static {
     /// for a request are ended by the stream itself when `drain` turns true.
     fn http(
         self: Arc<Self>,
-        stream: Downstream<Self::State>,
+        stream: Box<Downstream<Self::State>>,
         drain: DrainWatch,
     ) -> impl Future<Output = ()> + Send;
 

@@ -1,4 +1,4 @@
-//! A timer that is cheap to move: one for a connection, made at the first wait.
+//! A timer that is cheap to move: made at the first wait, and kept for all that follow.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,13 +11,13 @@ use tokio::time::{Instant, Sleep};
 /// and is wound again only then. So a kept-alive connection under load never
 /// touches the runtime's timers.
 #[derive(Debug, Default)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
     /// Ready once `deadline` has passed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));

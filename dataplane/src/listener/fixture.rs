@@ -95,8 +95,8 @@ async fn echo(mut session: ServerSession, connection: &Connection<()>) -> Option
 impl ConnectionHandler for Answering {
     type State = ();
 
-    async fn http(self: Arc<Self>, stream: Downstream<()>, drain: DrainWatch) {
-        self.app.process_new(Box::new(stream), &drain).await;
+    async fn http(self: Arc<Self>, stream: Box<Downstream<()>>, drain: DrainWatch) {
+        self.app.process_new(stream, &drain).await;
     }
 
     async fn tcp(

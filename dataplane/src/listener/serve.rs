@@ -60,7 +60,9 @@ pub(super) async fn serve<H: ConnectionHandler>(socket: Socket, arrival: Arrival
         Security::Edge(_) => Disagreement::Refused,
         Security::Plain | Security::Mesh { .. } => Disagreement::Ignored,
     };
-    let let_in = match let_in(socket, &state.entrance, behind, alpn, deadline).await {
+    // Each part on the heap, and only for as long as it lasts: most connections are idle ones,
+    // and would hold the room that a handshake once needed.
+    let let_in = match Box::pin(let_in(socket, &state.entrance, behind, alpn, deadline)).await {
         Ok(let_in) => let_in,
         Err(error) => {
             report(&listener, peer, &error);
@@ -84,7 +86,7 @@ pub(super) async fn serve<H: ConnectionHandler>(socket: Socket, arrival: Arrival
     let drain = listener.drain_watch();
     match let_in.behind {
         Behind::Http => http(handler, let_in.wire, &connection, first_byte, drain).await,
-        Behind::Bytes => handler.tcp(let_in.wire, connection, drain).await,
+        Behind::Bytes => Box::pin(handler.tcp(let_in.wire, connection, drain)).await,
     }
 }
 
@@ -153,7 +155,7 @@ async fn http<H: ConnectionHandler>(
         opened = timeout_at(first_byte, Downstream::open(wire, Arc::clone(connection))) => {
             // A client that says nothing gets no answer either.
             let Ok(Ok(stream)) = opened else { return };
-            stream
+            Box::new(stream)
         }
         () = silent_in_drain(drain.clone()) => return,
         () = connection.closed() => return,

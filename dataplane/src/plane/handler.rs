@@ -21,7 +21,7 @@ impl Handler {
 impl ConnectionHandler for Handler {
     type State = App;
 
-    async fn http(self: Arc<Self>, stream: Downstream<App>, drain: DrainWatch) {
+    async fn http(self: Arc<Self>, stream: Box<Downstream<App>>, drain: DrainWatch) {
         ConnectionApp::serve(Arc::clone(&self.shared), stream, &drain).await;
     }
 

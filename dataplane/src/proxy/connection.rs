@@ -9,7 +9,7 @@ use super::forwarded;
 use super::record::{Caller, Record};
 use super::respond::{self, Cause, REQUEST_ID, Reply};
 use crate::access_log::LogSwitch;
-use crate::downstream::{Connection, Downstream};
+use crate::downstream::{Connection, Deadline, Downstream};
 use crate::headers::HeaderNames;
 use crate::tables::{App, HttpApp};
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use meridian_telemetry::trace::SpanSink;
 use pingora_core::apps::{
     HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
 };
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
@@ -48,7 +49,7 @@ impl ConnectionApp {
     /// Serves `stream` until it is closed.
     pub(crate) async fn serve(
         shared: Arc<Shared>,
-        stream: Downstream<App>,
+        stream: Box<Downstream<App>>,
         shutdown: &ShutdownWatch,
     ) {
         let connection = Arc::clone(stream.connection());
@@ -59,11 +60,66 @@ impl ConnectionApp {
             connection,
             options,
         });
-        // HTTP gives no stream back for somebody else to serve.
-        let _ = app.process_new(Box::new(stream), shutdown).await;
+        if stream.is_http2() {
+            // HTTP gives no stream back for somebody else to serve.
+            let _ = app.process_new(stream, shutdown).await;
+        } else {
+            app.http1(stream, shutdown).await;
+        }
     }
 
-    async fn handle(&self, session: &mut ServerSession) -> Fate {
+    /// Request after request, as Pingora's own loop does it. That one keeps room for
+    /// HTTP/2 beside every idle connection.
+    async fn http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let mut timer = Deadline::default();
+        let mut next = Some(ReusedHttpStream::new(stream, None));
+        while let Some(reused) = next {
+            let (stream, settings) = reused.consume();
+            let mut session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            next = self.request(session, shutdown, &mut timer).await;
+        }
+    }
+
+    /// One request and its response; the stream, where another may follow.
+    async fn request(
+        &self,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+        timer: &mut Deadline,
+    ) -> Option<ReusedHttpStream> {
+        // The stream below keeps all deadlines of its own; pingora's would only
+        // be a second clock.
+        session.set_keepalive(Some(0));
+        session.set_read_timeout(None);
+        match session.read_request().await {
+            Ok(true) => {}
+            // The client left between two requests, or what it sent is no head.
+            Ok(false) | Err(_) => return None,
+        }
+        if *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
+        // On the heap: a connection that waits for its next request does not hold its state.
+        let fate = Box::pin(self.handle(&mut session, timer)).await;
+        match fate {
+            Fate::Close => {
+                session.shutdown().await;
+                None
+            }
+            Fate::Reuse => {
+                let settings = HttpPersistentSettings::for_session(&session);
+                self.connection.request_finished();
+                // An error here is the client's: it gets no second request.
+                let reusable = session.finish().await.ok()??;
+                Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+            }
+        }
+    }
+
+    async fn handle(&self, session: &mut ServerSession, timer: &mut Deadline) -> Fate {
         let state = self.connection.listener.state();
         let Some(app) = state.app.http(self.connection.chosen_by.as_deref()) else {
             // The listener became a TCP one, or its name is gone; its old connections end.
@@ -91,7 +147,8 @@ impl ConnectionApp {
                 };
                 match checking::check(session, &scene, admitted.upgrade, &mut record).await {
                     Ok(checked) => {
-                        forward::forward(session, &scene, admitted, checked, &mut record).await
+                        forward::forward(session, &scene, admitted, checked, &mut record, timer)
+                            .await
                     }
                     Err(fate) => fate,
                 }
@@ -181,37 +238,14 @@ async fn skip_body(session: &mut ServerSession) {
 
 #[async_trait]
 impl HttpServerApp for ConnectionApp {
+    /// A stream of HTTP/2.
     async fn process_new_http(
         self: &Arc<Self>,
-        mut session: ServerSession,
+        session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        // The stream below keeps all deadlines of its own; pingora's would only
-        // be a second clock.
-        session.set_keepalive(Some(0));
-        session.set_read_timeout(None);
-        match session.read_request().await {
-            Ok(true) => {}
-            // The client left between two requests, or what it sent is no head.
-            Ok(false) | Err(_) => return None,
-        }
-        if *shutdown.borrow() {
-            session.set_keepalive(None);
-        }
-        let fate = self.handle(&mut session).await;
-        match fate {
-            Fate::Close => {
-                session.shutdown().await;
-                None
-            }
-            Fate::Reuse => {
-                let settings = HttpPersistentSettings::for_session(&session);
-                self.connection.request_finished();
-                // An error here is the client's: it gets no second request.
-                let reusable = session.finish().await.ok()??;
-                Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
-            }
-        }
+        let mut timer = Deadline::default();
+        self.request(session, shutdown, &mut timer).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -1,13 +1,15 @@
 //! The clock of one exchange: a request deadline, an idle limit, and a regular
 //! look at whether the caller may still call.
 //!
-//! One timer serves all three. It is armed when the exchange first has to wait
-//! and re-armed only when it fires, so bytes that move cost no timer work.
+//! One timer serves all three, and all requests of an HTTP/1 connection: it is wound
+//! again only when it rings, so neither bytes that move nor requests that come
+//! cost timer work. A timer of its own for each request would be the earliest of
+//! its worker, whose sleep the runtime then cuts short through the kernel.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use crate::downstream::Deadline;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// How often a long exchange is looked at: a revoked intention acts on open
 /// streams at most this late.
@@ -27,35 +29,40 @@ pub(crate) enum Ring {
 }
 
 /// The clock.
-pub(crate) struct Clock {
+pub(crate) struct Clock<'a> {
     request: Option<Instant>,
     head: Option<Instant>,
     idle: Option<Duration>,
     last_byte: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    look: Instant,
+    timer: &'a mut Deadline,
 }
 
-impl Clock {
-    pub(crate) fn new(request: Option<Instant>, idle: Option<Duration>, now: Instant) -> Self {
+impl<'a> Clock<'a> {
+    pub(crate) fn new(
+        request: Option<Instant>,
+        idle: Option<Duration>,
+        now: Instant,
+        timer: &'a mut Deadline,
+    ) -> Self {
         Self {
             request,
             head: None,
             idle,
             last_byte: now,
-            timer: None,
+            look: now + LOOK,
+            timer,
         }
     }
 
     /// Limits the wait for the response's head; `None` when it has come.
     pub(crate) fn limit_head(&mut self, at: Option<Instant>) {
         self.head = at;
-        self.timer = None;
     }
 
     /// No total limit from here on: the connection became another protocol.
     pub(crate) fn lift_request_limit(&mut self) {
         self.request = None;
-        self.timer = None;
     }
 
     /// Bytes moved.
@@ -69,38 +76,24 @@ impl Clock {
     }
 
     fn poll_ring(&mut self, cx: &mut Context<'_>) -> Poll<Ring> {
-        loop {
-            let timer = self.timer.get_or_insert_with(|| {
-                let mut at = Instant::now() + LOOK;
-                for limit in [
-                    self.request,
-                    self.head,
-                    self.idle.map(|i| self.last_byte + i),
-                ] {
-                    at = limit.map_or(at, |limit| limit.min(at));
-                }
-                Box::pin(tokio::time::sleep_until(at))
-            });
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.timer = None;
-            if let Some(ring) = self.due(Instant::now()) {
-                return Poll::Ready(ring);
-            }
-        }
+        let idle = self.idle.map(|idle| self.last_byte + idle);
+        let limits = [self.request, self.head, idle];
+        let next = limits.into_iter().flatten().fold(self.look, Instant::min);
+        ready!(self.timer.poll(cx, next));
+        Poll::Ready(self.due(Instant::now()))
     }
 
-    fn due(&self, now: Instant) -> Option<Ring> {
+    fn due(&mut self, now: Instant) -> Ring {
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if passed(self.request) {
-            Some(Ring::Request)
+            Ring::Request
         } else if passed(self.head) {
-            Some(Ring::Try)
+            Ring::Try
         } else if passed(self.idle.map(|idle| self.last_byte + idle)) {
-            Some(Ring::Idle)
+            Ring::Idle
         } else {
-            Some(Ring::Look)
+            self.look = now + LOOK;
+            Ring::Look
         }
     }
 }
@@ -112,10 +105,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rings_for_the_nearest_limit() {
         let start = Instant::now();
+        let mut timer = Deadline::default();
         let mut clock = Clock::new(
             Some(start + Duration::from_millis(800)),
             Some(Duration::from_millis(500)),
             start,
+            &mut timer,
         );
         clock.limit_head(Some(start + Duration::from_millis(300)));
         assert_eq!(clock.ring().await, Ring::Try);
@@ -129,9 +124,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn looks_every_second_without_limits() {
         let start = Instant::now();
-        let mut clock = Clock::new(None, None, start);
+        let mut timer = Deadline::default();
+        let mut clock = Clock::new(None, None, start, &mut timer);
         assert_eq!(clock.ring().await, Ring::Look);
         assert_eq!(clock.ring().await, Ring::Look);
         assert_eq!(start.elapsed(), LOOK * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_serves_one_request_after_the_other() {
+        let start = Instant::now();
+        let mut timer = Deadline::default();
+        for request in 0..3 {
+            let now = start + LOOK / 2 * request;
+            assert_eq!(Instant::now(), now);
+            let limit = now + LOOK / 2;
+            let mut clock = Clock::new(Some(limit), None, now, &mut timer);
+            assert_eq!(clock.ring().await, Ring::Request);
+        }
+        let mut clock = Clock::new(None, None, Instant::now(), &mut timer);
+        assert_eq!(clock.ring().await, Ring::Look);
+        assert_eq!(start.elapsed(), LOOK * 5 / 2);
     }
 }

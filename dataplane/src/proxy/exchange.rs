@@ -40,10 +40,10 @@ pub(crate) enum Outcome {
 }
 
 /// A try under way.
-pub(crate) struct Exchange<'a> {
+pub(crate) struct Exchange<'a, 'c> {
     pub(crate) session: &'a mut ServerSession,
     pub(crate) upstream: Session,
-    pub(crate) clock: &'a mut Clock,
+    pub(crate) clock: &'a mut Clock<'c>,
     pub(crate) replay: &'a mut Replay,
     pub(crate) record: &'a mut Record,
     pub(crate) shape: ResponseShape<'a>,
@@ -73,7 +73,7 @@ enum Response {
     Upgraded,
 }
 
-impl Exchange<'_> {
+impl Exchange<'_, '_> {
     /// Runs the try to its end. The connection goes back to the pool only after
     /// a whole request and a whole response.
     pub(crate) async fn run(mut self, head: Box<RequestHeader>) -> (Outcome, Option<u16>) {
@@ -269,7 +269,7 @@ fn failed(response: Response, failure: Failure) -> Outcome {
 /// never opened must not hold an upstream for ever.
 async fn in_time<T>(
     writing: impl Future<Output = Result<T, Box<Error>>>,
-    clock: &mut Clock,
+    clock: &mut Clock<'_>,
     permission: &Permission<'_>,
 ) -> Result<T, Failure> {
     tokio::select! {
@@ -280,7 +280,7 @@ async fn in_time<T>(
 }
 
 /// Waits until the exchange must end, and says why.
-async fn time_is_up(clock: &mut Clock, permission: &Permission<'_>) -> Failure {
+async fn time_is_up(clock: &mut Clock<'_>, permission: &Permission<'_>) -> Failure {
     loop {
         match clock.ring().await {
             Ring::Request => return Failure::Timeout,

@@ -13,7 +13,7 @@ use super::replay::Replay;
 use super::respond::{Cause, give_leave};
 use super::retry::{Failed, Retries};
 use crate::balance::{EndpointId, RequestHash};
-use crate::downstream::Connection;
+use crate::downstream::{Connection, Deadline};
 use crate::stream::endpoint_text;
 use crate::tables::{App, ClusterState, HttpApp, Picked, WeightedHandle, draw};
 use crate::tls::HandshakeFailure;
@@ -25,7 +25,7 @@ use meridian_telemetry::metrics::{TlsResult, TryError};
 use pingora_core::protocols::http::server::Session as ServerSession;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::time::Instant as Deadline;
+use tokio::time::Instant as TokioInstant;
 
 /// Where a request came in.
 pub(crate) struct Scene<'a> {
@@ -40,6 +40,7 @@ pub(crate) async fn forward(
     admitted: Admitted,
     checked: Checked,
     record: &mut Record,
+    timer: &mut Deadline,
 ) -> Fate {
     let action = &admitted.action;
     let Some(chosen) = draw(&action.clusters, |cluster| cluster.model.weight) else {
@@ -52,7 +53,7 @@ pub(crate) async fn forward(
     let upgrade = admitted.upgrade && cluster.model.protocol == UpstreamProtocol::Http1;
     let body_comes = !session.is_body_empty();
     let timeouts = action.model.timeouts;
-    let started = Deadline::now();
+    let started = TokioInstant::now();
     let mut journey = Journey {
         scene,
         admitted: &admitted,
@@ -75,6 +76,7 @@ pub(crate) async fn forward(
             timeouts.request.map(|limit| started + limit),
             timeouts.idle,
             started,
+            timer,
         ),
         tried: Vec::new(),
         client: ClientFacts::of(session),
@@ -136,7 +138,7 @@ struct Journey<'a> {
     retries: Retries<'a>,
     hash: RequestHash,
     replay: Replay,
-    clock: Clock,
+    clock: Clock<'a>,
     tried: Vec<EndpointId>,
     client: ClientFacts,
 }
@@ -168,7 +170,7 @@ impl Journey<'_> {
         let _open = self.cluster.metrics.begin_try();
         let per_try = self.admitted.action.model.timeouts.per_try;
         self.clock
-            .limit_head(per_try.map(|limit| Deadline::now() + limit));
+            .limit_head(per_try.map(|limit| TokioInstant::now() + limit));
         let mut reused = false;
         let (outcome, status) = match self.connect(&picked).await {
             Ok(upstream) => {
@@ -411,7 +413,7 @@ async fn refuse(
 }
 
 /// Waits until a request without a connection may wait no longer, and says why.
-async fn out_of_time(clock: &mut Clock) -> Failure {
+async fn out_of_time(clock: &mut Clock<'_>) -> Failure {
     loop {
         match clock.ring().await {
             Ring::Request => return Failure::Timeout,
