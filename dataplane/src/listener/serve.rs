@@ -186,7 +186,7 @@ async fn handshake(
     deadline: Instant,
 ) -> Result<(Box<TlsStream<Rewound>>, TlsFacts), HandshakeError> {
     let accept = async {
-        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket.reading_ahead()).await?;
         let config = match alpn {
             Disagreement::Refused => config,
             Disagreement::Ignored => agreeable(config, &begun.client_hello()),

@@ -1,21 +1,27 @@
-//! One direction of a relay: a buffer, and where it stands.
+//! One direction of a relay: what is under way, and where it stands.
 
+use bytes::{Buf, Bytes};
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A TLS record's payload: with less, records would be cut; with more, memory
-/// for each of many idle connections grows and the copy gains nothing.
-const BUFFER: usize = 16 * 1024;
+/// How much is read at once: four TLS records, which rustls then sends with one call.
+const BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    /// Where bytes pass through; one for all relays of a thread, as each leaves it
+    /// empty. So an idle relay holds no buffer.
+    static PASSAGE: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
 
 /// Copies from one side to the other until the first has closed and the second
 /// has been told.
 #[derive(Debug)]
 pub(super) struct Direction {
-    buffer: Box<[u8]>,
-    filled: usize,
-    written: usize,
+    /// Read, and not taken yet by the other side.
+    held: Bytes,
     state: State,
     needs_flush: bool,
     /// Bytes that have been written.
@@ -52,9 +58,7 @@ struct Failure {
 impl Default for Direction {
     fn default() -> Self {
         Self {
-            buffer: vec![0; BUFFER].into(),
-            filled: 0,
-            written: 0,
+            held: Bytes::new(),
             state: State::Copying,
             needs_flush: false,
             copied: 0,
@@ -106,21 +110,10 @@ impl Direction {
             error,
         };
         while self.state == State::Copying {
-            ready!(self.write_out(cx, to)).map_err(writing)?;
-            let mut buffer = ReadBuf::new(&mut self.buffer);
-            match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) => {
-                    self.filled = buffer.filled().len();
-                    if self.filled == 0 {
-                        self.state = State::Closing;
-                    }
-                }
-                Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Err(Failure {
-                        reading: true,
-                        error,
-                    }));
-                }
+            ready!(self.write_held(cx, to)).map_err(writing)?;
+            match self.pass(cx, from, to) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => {
                     if self.needs_flush {
                         ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(writing)?;
@@ -139,24 +132,78 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    fn write_out<W: AsyncWrite + Unpin>(
+    /// Reads once and writes what the other side takes of it; pending when there is nothing
+    /// to read.
+    fn pass<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<(), Failure>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        PASSAGE.with_borrow_mut(|passage| {
+            let mut buffer = ReadBuf::new(passage);
+            let read = ready!(Pin::new(from).poll_read(cx, &mut buffer));
+            read.map_err(|error| Failure {
+                reading: true,
+                error,
+            })?;
+            let mut rest = buffer.filled();
+            if rest.is_empty() {
+                self.state = State::Closing;
+            }
+            while !rest.is_empty() {
+                match self.write(cx, to, rest) {
+                    Poll::Ready(Ok(written)) => rest = &rest[written..],
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(Failure {
+                            reading: false,
+                            error,
+                        }));
+                    }
+                    // The other side wakes us, and takes this first.
+                    Poll::Pending => {
+                        self.held = Bytes::copy_from_slice(rest);
+                        break;
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn write_held<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         to: &mut W,
     ) -> Poll<io::Result<()>> {
-        while self.written < self.filled {
-            let rest = &self.buffer[self.written..self.filled];
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += written;
-            self.copied += written as u64;
-            self.needs_flush = true;
+        while !self.held.is_empty() {
+            let held = self.held.clone();
+            let written = ready!(self.write(cx, to, &held))?;
+            self.held.advance(written);
         }
-        self.written = 0;
-        self.filled = 0;
+        // Its memory would stay for as long as the relay.
+        self.held = Bytes::new();
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes some of `bytes`.
+    fn write<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(to).poll_write(cx, bytes))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.copied += written as u64;
+        self.needs_flush = true;
+        Poll::Ready(Ok(written))
     }
 }
 

@@ -2,12 +2,16 @@
 
 use super::io::UpstreamIo;
 use super::profile::{Security, TransportProfile};
+use crate::downstream::Rewound;
 use crate::tls::HandshakeFailure;
 use meridian_model::EndpointAddress;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Why no connection could be made.
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +75,6 @@ async fn connect(
         } => Some((TlsConnector::from(config.clone()), server_name.clone())),
         Security::Unusable(reason) => return Err(DialError::Unusable(reason.clone())),
     };
-    let refused = |source: io::Error| DialError::Tls {
-        failure: HandshakeFailure::classify(&source),
-        source,
-    };
     match address {
         EndpointAddress::Tcp(address) => {
             let stream = TcpStream::connect(address)
@@ -84,8 +84,8 @@ async fn connect(
             match tls {
                 None => Ok(UpstreamIo::tcp(stream)),
                 Some((connector, name)) => {
-                    let tls = connector.connect(name, stream).await.map_err(refused)?;
-                    Ok(UpstreamIo::tls(tls))
+                    let stream = shake(&connector, name, stream).await;
+                    stream.map(UpstreamIo::tls).map_err(refused)
                 }
             }
         }
@@ -96,10 +96,27 @@ async fn connect(
             match tls {
                 None => Ok(UpstreamIo::unix(stream)),
                 Some((connector, name)) => {
-                    let tls = connector.connect(name, stream).await.map_err(refused)?;
-                    Ok(UpstreamIo::tls_unix(tls))
+                    let stream = shake(&connector, name, stream).await;
+                    stream.map(UpstreamIo::tls_unix).map_err(refused)
                 }
             }
         }
+    }
+}
+
+/// The handshake.
+async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
+    connector: &TlsConnector,
+    name: ServerName<'static>,
+    stream: S,
+) -> io::Result<TlsStream<Rewound<S>>> {
+    let stream = Rewound::from(stream).reading_ahead();
+    connector.connect(name, stream).await
+}
+
+fn refused(source: io::Error) -> DialError {
+    DialError::Tls {
+        failure: HandshakeFailure::classify(&source),
+        source,
     }
 }

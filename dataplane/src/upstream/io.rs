@@ -2,6 +2,7 @@
 //! in the shape that pingora's HTTP sessions and the TCP relay both take.
 
 use super::unsent::{Backlog, Unsent};
+use crate::downstream::Rewound;
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
@@ -30,8 +31,8 @@ pub(crate) struct UpstreamIo {
 enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
-    TlsUnix(Box<TlsStream<UnixStream>>),
+    Tls(Box<TlsStream<Rewound<TcpStream>>>),
+    TlsUnix(Box<TlsStream<Rewound<UnixStream>>>),
 }
 
 impl UpstreamIo {
@@ -43,13 +44,13 @@ impl UpstreamIo {
         Self::new(stream.as_raw_fd(), Transport::Unix(stream))
     }
 
-    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Self {
-        let id = stream.get_ref().0.as_raw_fd();
+    pub(crate) fn tls(stream: TlsStream<Rewound<TcpStream>>) -> Self {
+        let id = stream.get_ref().0.socket().as_raw_fd();
         Self::new(id, Transport::Tls(Box::new(stream)))
     }
 
-    pub(crate) fn tls_unix(stream: TlsStream<UnixStream>) -> Self {
-        let id = stream.get_ref().0.as_raw_fd();
+    pub(crate) fn tls_unix(stream: TlsStream<Rewound<UnixStream>>) -> Self {
+        let id = stream.get_ref().0.socket().as_raw_fd();
         Self::new(id, Transport::TlsUnix(Box::new(stream)))
     }
 
@@ -76,8 +77,8 @@ impl UpstreamIo {
         let settled = match &mut self.transport {
             Transport::Tcp(stream) => settle_tcp(stream),
             Transport::Unix(stream) => settle_unix(stream),
-            Transport::Tls(stream) => settle_tcp(stream.get_mut().0),
-            Transport::TlsUnix(stream) => settle_unix(stream.get_mut().0),
+            Transport::Tls(stream) => settle_tcp(stream.get_mut().0.socket_mut()),
+            Transport::TlsUnix(stream) => settle_unix(stream.get_mut().0.socket_mut()),
         };
         if let Ok(id) = settled {
             self.id = id;
@@ -93,7 +94,7 @@ impl UpstreamIo {
     pub(crate) fn tcp_socket(&self) -> Option<&TcpStream> {
         match &self.transport {
             Transport::Tcp(stream) => Some(stream),
-            Transport::Tls(stream) => Some(stream.get_ref().0),
+            Transport::Tls(stream) => Some(stream.get_ref().0.socket()),
             Transport::Unix(_) | Transport::TlsUnix(_) => None,
         }
     }
