@@ -1,8 +1,7 @@
 //! TLS: one rustls, one crypto provider, and the verifiers that know SPIFFE.
 //!
-//! Configurations are built when a snapshot is, never per connection. Sessions
-//! are not resumed on mesh connections: a resumed session would bring its old
-//! certificate chain unverified.
+//! Configurations are built when a snapshot is, never per connection. Sessions of the mesh
+//! resume under one configuration only, and not past the peer's certificate.
 //!
 //! | module | what |
 //! |---|---|
@@ -11,6 +10,7 @@
 //! | [`client`] | what upstream connections present to the mesh and whom they expect there |
 //! | [`outside`] | the same to services outside the mesh |
 //! | [`peer`] | the proved other side of one connection |
+//! | `resumption` | sessions of the mesh that go on where an earlier one left off |
 //! | `terms` | versions and suites that one side agrees to |
 //! | [`failure`] | why a handshake came to nothing, for metric and log |
 
@@ -19,6 +19,7 @@ pub mod client;
 pub mod failure;
 pub mod outside;
 pub mod peer;
+pub(crate) mod resumption;
 pub mod server;
 mod signature;
 mod terms;
@@ -95,6 +96,9 @@ pub enum TlsError {
     /// Any server with a certificate of the system's roots would do.
     #[error("no server name to verify, and no roots of the target's own")]
     NoServerName,
+    /// The system gave no randomness for the key of session tickets.
+    #[error("session tickets cannot be made")]
+    Tickets(#[source] rustls::Error),
     /// The terms leave no version that we speak.
     #[error("no version of TLS is left that could be spoken")]
     NothingSpoken,

@@ -4,12 +4,13 @@ use super::handle::{Admitted, ListenerHandle};
 use super::{Behind, ConnectionHandler, DrainWatch, Entrance, Way, hello};
 use crate::downstream::{Connection, Downstream, Rewound, Socket, TlsFacts, Wire};
 use crate::drain::InFlight;
-use crate::tls::{HandshakeError, HandshakeFailure, PeerCertificate};
+use crate::tls::{HandshakeError, HandshakeFailure, PeerCertificate, resumption};
 use crate::workers::Seat;
 use meridian_model::{Security, Service};
 use meridian_telemetry::Chain;
 use meridian_telemetry::metrics::TlsResult;
 use rustls::ServerConfig;
+use rustls::pki_types::UnixTime;
 use rustls::server::{Acceptor, ClientHello};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -197,6 +198,7 @@ async fn handshake(
         .await
         .map_err(|_| HandshakeError::timeout())??;
     let session = stream.get_ref().1;
+    resumption::check(session, UnixTime::now())?;
     let facts = TlsFacts {
         version: session
             .protocol_version()

@@ -4,12 +4,12 @@ use super::certificate;
 use super::failure::IdentityError;
 use super::signature;
 use super::terms::offered;
-use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
+use super::{TlsError, alpn_names, certificates, private_key, provider, resumption, root_store};
 use meridian_model::cluster::MeshTransport;
 use meridian_model::listener::Alpn;
 use meridian_model::{Identity, SpiffeId, TrustDomain};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -57,8 +57,7 @@ pub fn mesh_client_config(
         )
         .map_err(TlsError::certificate(owner))?;
     config.alpn_protocols = alpn_names(&alpn);
-    // A resumed session would skip the verifier.
-    config.resumption = Resumption::disabled();
+    resumption::accept(&mut config);
     Ok(Arc::new(config))
 }
 

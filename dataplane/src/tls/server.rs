@@ -4,15 +4,13 @@ use super::certificate;
 use super::failure::IdentityError;
 use super::signature;
 use super::terms::offered;
-use super::{TlsError, alpn_names, certificates, private_key, provider, root_store};
+use super::{TlsError, alpn_names, certificates, private_key, provider, resumption, root_store};
 use meridian_model::listener::{Alpn, EdgeTls, ServerCertificate};
 use meridian_model::{Identity, TlsTerms, TrustBundle, TrustDomain};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use std::collections::{BTreeMap, HashMap};
@@ -45,9 +43,7 @@ pub fn mesh_server_config(
         )
         .map_err(TlsError::certificate(owner))?;
     config.alpn_protocols = alpn_names(alpn);
-    // A resumed session would bring the client's old chain unverified.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    resumption::offer(&mut config)?;
     Ok(Arc::new(config))
 }
 

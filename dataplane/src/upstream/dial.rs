@@ -3,9 +3,9 @@
 use super::io::UpstreamIo;
 use super::profile::{Security, TransportProfile};
 use crate::downstream::Rewound;
-use crate::tls::HandshakeFailure;
+use crate::tls::{HandshakeFailure, resumption};
 use meridian_model::EndpointAddress;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -104,14 +104,16 @@ async fn connect(
     }
 }
 
-/// The handshake.
+/// The handshake, after which the peer is proved to be the one it should be.
 async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     connector: &TlsConnector,
     name: ServerName<'static>,
     stream: S,
 ) -> io::Result<TlsStream<Rewound<S>>> {
     let stream = Rewound::from(stream).reading_ahead();
-    connector.connect(name, stream).await
+    let stream = connector.connect(name, stream).await?;
+    resumption::check(stream.get_ref().1, UnixTime::now())?;
+    Ok(stream)
 }
 
 fn refused(source: io::Error) -> DialError {
