@@ -9,6 +9,7 @@
 //! `User-Agent` and the request's id is recorded.
 
 mod format;
+mod json;
 mod pattern;
 mod record;
 mod writer;

@@ -34,6 +34,7 @@ pub struct Connection<A> {
     pub accepted: Instant,
     /// Our element of `x-forwarded-client-cert`, made at the first request that needs it.
     pub xfcc: OnceLock<HeaderValue>,
+    forwarded_for: OnceLock<Option<HeaderValue>>,
     flow: Flow,
 }
 
@@ -94,6 +95,7 @@ impl<A> Connection<A> {
             tls,
             accepted,
             xfcc: OnceLock::new(),
+            forwarded_for: OnceLock::new(),
             flow: Flow {
                 violation: OnceLock::new(),
                 request_open: AtomicBool::new(false),
@@ -103,6 +105,13 @@ impl<A> Connection<A> {
                 close: watch::Sender::new(false),
             },
         }
+    }
+
+    /// The client's address alone, as `x-forwarded-for` has it; made at the first request that
+    /// needs it. `None` on a Unix socket.
+    pub fn forwarded_for(&self) -> Option<&HeaderValue> {
+        let made = || HeaderValue::from_str(&self.peer_address?.ip().to_string()).ok();
+        self.forwarded_for.get_or_init(made).as_ref()
     }
 
     /// Who the client is, on mesh listeners.

@@ -1,5 +1,6 @@
 //! The host that a request is for, from `:authority` or `Host`.
 
+use http::HeaderValue;
 use http::header::HOST;
 use pingora_http::RequestHeader;
 
@@ -15,6 +16,22 @@ pub(crate) fn of(head: &RequestHeader) -> Option<&str> {
         return None;
     }
     host.to_str().ok().filter(|text| is_valid(text))
+}
+
+/// As [`of`], of a request that was admitted: its authority is valid.
+pub(crate) fn admitted(head: &RequestHeader) -> Option<&str> {
+    match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => head.headers.get(HOST)?.to_str().ok(),
+    }
+}
+
+/// As [`admitted`], for a header.
+pub(crate) fn value(head: &RequestHeader) -> Option<HeaderValue> {
+    match head.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => head.headers.get(HOST).cloned(),
+    }
 }
 
 /// A `uri-host` with an optional port (RFC 9110, 7.2): no userinfo, no path,

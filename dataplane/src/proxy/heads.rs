@@ -22,6 +22,8 @@ use std::net::SocketAddr;
 pub(crate) struct CallerFacts<'a> {
     /// The client's end.
     pub(crate) client: Option<SocketAddr>,
+    /// Its address alone, as `x-forwarded-for` has it.
+    pub(crate) forwarded_for: Option<&'a HeaderValue>,
     /// Our end.
     pub(crate) local: Option<SocketAddr>,
     /// The SPIFFE ID in the client's certificate.
@@ -39,6 +41,7 @@ impl<'a> CallerFacts<'a> {
         let peer = tls.and_then(|tls| tls.peer.as_ref());
         Self {
             client: connection.peer_address,
+            forwarded_for: connection.forwarded_for(),
             local: connection.local_address,
             identity: peer.map(|peer| peer.spiffe.as_str()),
             server_name: tls.and_then(|tls| tls.sni.as_deref()),
@@ -55,7 +58,7 @@ impl<'a> CallerFacts<'a> {
             identity: self.identity,
             server_name: self.server_name,
             secure: self.secure,
-            authority: authority::of(request),
+            authority: authority::admitted(request),
             method: request.method.as_str(),
             path: path.map_or("/", |path| path.as_str()),
             version: request.version,
@@ -118,17 +121,24 @@ fn address(
     client: &RequestHeader,
     shape: &RequestShape<'_>,
 ) -> Result<(), Failure> {
-    let host = authority::of(client).ok_or(Failure::BadRequest("no valid host"))?;
     let target = shape
         .target
         .or_else(|| client.uri.path_and_query().map(|target| target.as_str()))
         .unwrap_or("/");
     let bad = |_| Failure::BadRequest("malformed target");
-    // The client's host may differ in letters' case or stand in the target: one
-    // Host line is what the upstream gets, and the target's origin form.
-    let host = HeaderValue::from_str(host).map_err(|_| Failure::BadRequest("no valid host"))?;
-    head.insert_header(HOST, host).map_err(bad)?;
-    head.set_raw_path(target.as_bytes()).map_err(bad)?;
+    // Admission lets HTTP/1.0 go without a host.
+    if client.version == Version::HTTP_10 && authority::of(client).is_none() {
+        return Err(Failure::BadRequest("no valid host"));
+    }
+    // One Host line is what the upstream gets, and the target's origin form; most
+    // requests have both already.
+    if client.uri.authority().is_some() || !client.headers.contains_key(HOST) {
+        let host = authority::value(client).ok_or(Failure::BadRequest("no valid host"))?;
+        head.insert_header(HOST, host).map_err(bad)?;
+    }
+    if client.raw_path() != target.as_bytes() {
+        head.set_raw_path(target.as_bytes()).map_err(bad)?;
+    }
     head.set_version(if shape.http2 {
         Version::HTTP_2
     } else {
@@ -166,16 +176,16 @@ fn forward(
     client: &RequestHeader,
     shape: &RequestShape<'_>,
 ) -> Result<()> {
-    let scheme = if shape.caller.secure { "https" } else { "http" };
+    let scheme = HeaderValue::from_static(if shape.caller.secure { "https" } else { "http" });
     head.insert_header(REQUEST_ID, shape.request_id.clone())?;
     match shape.trust {
         ClientTrust::Edge | ClientTrust::ConsulEdge => {
             // The strangers' own words are gone: admission stripped them.
-            if let Some(address) = shape.caller.client {
-                head.insert_header(FORWARDED_FOR, address.ip().to_string())?;
+            if let Some(address) = shape.caller.forwarded_for {
+                head.insert_header(FORWARDED_FOR, address.clone())?;
             }
             head.insert_header(FORWARDED_PROTO, scheme)?;
-            if let Some(host) = authority::of(client) {
+            if let Some(host) = authority::value(client) {
                 head.insert_header(FORWARDED_HOST, host)?;
             }
         }

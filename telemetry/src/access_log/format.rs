@@ -3,13 +3,12 @@
 //! A line is one line whatever a client sends: JSON escapes control characters
 //! by its grammar, and the text form escapes them here.
 
-use std::fmt::Write;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::json::Object;
 use super::{AccessLogFormat, AccessRecord};
 use crate::text::Text;
 
@@ -25,12 +24,12 @@ impl Formatter {
     /// Appends the record's line, its newline included.
     ///
     /// # Errors
-    /// JSON that can't be made; the line is left unfinished then.
+    /// A pattern whose JSON can't be made; the line is left unfinished then.
     pub(super) fn append(&self, record: &AccessRecord, lines: &mut Vec<u8>) -> io::Result<()> {
         let line = Line::new(record, self.query);
         match &self.format {
             AccessLogFormat::Pattern(pattern) => return pattern.append(record, lines),
-            AccessLogFormat::Json => serde_json::to_writer(&mut *lines, &line)?,
+            AccessLogFormat::Json => line.json(lines),
             AccessLogFormat::Text => lines.extend_from_slice(line.text().as_bytes()),
         }
         lines.push(b'\n');
@@ -38,45 +37,29 @@ impl Formatter {
     }
 }
 
-/// The fields in the order in which they are written. Their names are promised.
-#[derive(Serialize)]
+/// The fields in the order in which they are written.
 struct Line<'r> {
     time: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'r Text>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'r Text>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     peer_identity: Option<&'r Text>,
     listener: &'r str,
     protocol: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'r Text>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'r Text>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<&'r Text>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
-    duration_seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_duration_seconds: Option<f64>,
+    duration: Duration,
+    upstream_duration: Option<Duration>,
     bytes_in: u64,
     bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<&'r str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'r Text>,
     tries: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'r Text>,
 }
 
@@ -96,8 +79,8 @@ impl<'r> Line<'r> {
             query: record.query.as_ref().filter(|_| query),
             status: record.status,
             outcome: record.outcome,
-            duration_seconds: seconds(record.duration),
-            upstream_duration_seconds: record.upstream_duration.map(seconds),
+            duration: record.duration,
+            upstream_duration: record.upstream_duration,
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             route: record.route.as_deref(),
@@ -106,6 +89,34 @@ impl<'r> Line<'r> {
             tries: record.tries,
             user_agent: record.user_agent.as_ref(),
         }
+    }
+
+    /// Their names are promised.
+    fn json(&self, lines: &mut Vec<u8>) {
+        let mut object = Object::begin(lines);
+        object.string("time", Some(&self.time));
+        object.text("request_id", self.request_id);
+        object.string("trace_id", self.trace_id.as_deref());
+        object.text("client", self.client);
+        object.text("peer_identity", self.peer_identity);
+        object.string("listener", Some(self.listener));
+        object.string("protocol", Some(self.protocol));
+        object.string("method", self.method);
+        object.text("host", self.host);
+        object.text("path", self.path);
+        object.text("query", self.query);
+        object.number("status", self.status);
+        object.string("outcome", self.outcome);
+        object.seconds("duration_seconds", Some(self.duration));
+        object.seconds("upstream_duration_seconds", self.upstream_duration);
+        object.number("bytes_in", Some(self.bytes_in));
+        object.number("bytes_out", Some(self.bytes_out));
+        object.string("route", self.route);
+        object.string("cluster", self.cluster);
+        object.text("endpoint", self.endpoint);
+        object.number("tries", Some(self.tries));
+        object.text("user_agent", self.user_agent);
+        object.end();
     }
 
     /// `time client "METHOD path protocol" status in out seconds key=value …`,
@@ -122,13 +133,13 @@ impl<'r> Line<'r> {
         );
         line.word(&self.bytes_in.to_string());
         line.word(&self.bytes_out.to_string());
-        line.word(&self.duration_seconds.to_string());
+        line.word(&seconds(self.duration).to_string());
         line.pair("listener", Some(self.listener));
         line.pair("route", self.route);
         line.pair("cluster", self.cluster);
         line.rendered_pair("endpoint", self.endpoint);
         line.pair("tries", Some(&self.tries.to_string()));
-        let upstream = self.upstream_duration_seconds.map(|s| s.to_string());
+        let upstream = self.upstream_duration.map(|s| seconds(s).to_string());
         line.pair("upstream", upstream.as_deref());
         line.pair("outcome", self.outcome);
         line.rendered_pair("host", self.host);
@@ -225,18 +236,25 @@ fn seconds(duration: Duration) -> f64 {
 pub(super) fn timestamp(time: SystemTime) -> String {
     let utc = OffsetDateTime::from(time);
     let mut text = String::with_capacity(27);
-    // Writing into a string can't fail.
-    let _ = write!(
-        text,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        utc.year(),
-        u8::from(utc.month()),
-        utc.day(),
-        utc.hour(),
-        utc.minute(),
-        utc.second(),
-        utc.microsecond()
-    );
+    // Digits, how many at least, and what follows them.
+    for (number, digits, follows) in [
+        (utc.year().unsigned_abs(), 4, '-'),
+        (u8::from(utc.month()).into(), 2, '-'),
+        (utc.day().into(), 2, 'T'),
+        (utc.hour().into(), 2, ':'),
+        (utc.minute().into(), 2, ':'),
+        (utc.second().into(), 2, '.'),
+        (utc.microsecond(), 6, 'Z'),
+    ] {
+        let mut written = itoa::Buffer::new();
+        let written = written.format(number);
+        text.extend(std::iter::repeat_n(
+            '0',
+            digits.max(written.len()) - written.len(),
+        ));
+        text.push_str(written);
+        text.push(follows);
+    }
     text
 }
 
