@@ -91,6 +91,7 @@ async fn resident(plan: Plan, tree: Tree) -> Sample {
     tokio::time::sleep(plan.rest).await;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
     let bytes = tree.usage().resident as f64;
+    assert!(bytes > 0.0, "a contender is gone");
     [(Measure::Resident, bytes / 1_048_576.0)].into()
 }
 

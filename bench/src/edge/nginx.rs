@@ -14,6 +14,7 @@ pub(super) async fn start(stage: &Stage<'_>, ports: Ports) -> Contender {
     Contender { ports, process }
 }
 
+/// Without a master: a worker outlives one that is killed, and goes on answering on its ports.
 fn configuration(stage: &Stage<'_>, ports: Ports) -> String {
     let grpc = stage.shape.is_grpc();
     let mut locations = String::new();
@@ -26,7 +27,7 @@ fn configuration(stage: &Stage<'_>, ports: Ports) -> String {
         "\
 user root;
 daemon off;
-worker_processes 1;
+master_process off;
 pid {directory}/nginx.pid;
 error_log stderr;
 events {{ worker_connections 16384; }}
