@@ -123,7 +123,10 @@ impl Writer {
                 let _ = done.send(());
                 return;
             }
-            gather();
+            // What is left was held back by the batch's size alone, and must not wait.
+            if self.messages.is_empty() {
+                gather();
+            }
         }
     }
 
