@@ -16,7 +16,7 @@ use http::header::EXPECT;
 use http::{HeaderName, Method, StatusCode, Version};
 use meridian_model::Verdict;
 use meridian_model::listener::HeaderUnderscores;
-use meridian_model::route::Destination;
+use meridian_model::route::{Destination, Redirect};
 use meridian_telemetry::metrics::{Layer, RejectReason};
 use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_http::RequestHeader;
@@ -229,26 +229,7 @@ fn authorize_and_route(
     };
     match &found.action.model.destination {
         Destination::Clusters(_) => forward(found.action, found.path, head, &facts),
-        Destination::Redirect(redirect) => {
-            let origin = Origin {
-                scheme: if connection.tls.is_some() {
-                    "https"
-                } else {
-                    "http"
-                },
-                host: facts.host,
-                port: connection
-                    .local_address
-                    .map_or(80, |address| address.port()),
-            };
-            match redirect_location(redirect, origin, found.path, facts.path, facts.query) {
-                Ok(location) => Admission::Redirect {
-                    status: StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND),
-                    location,
-                },
-                Err(_) => Admission::Refuse(Failure::BadRequest("malformed path").into()),
-            }
-        }
+        Destination::Redirect(to) => redirect(to, connection, found.path, &facts),
         Destination::Unroutable { status, reason } => Admission::Refuse(Refusal {
             failure: Failure::Unroutable(*status),
             detail: Some(reason.clone()),
@@ -275,6 +256,32 @@ fn forward(
         target,
         upgrade: asks_for_websocket(head),
     })
+}
+
+fn redirect(
+    redirect: &Redirect,
+    connection: &Connection<App>,
+    matched: MatchedPath,
+    facts: &RequestFacts<'_>,
+) -> Admission {
+    let origin = Origin {
+        scheme: if connection.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        },
+        host: facts.host,
+        port: connection
+            .local_address
+            .map_or(80, |address| address.port()),
+    };
+    match redirect_location(redirect, origin, matched, facts.path, facts.query) {
+        Ok(location) => Admission::Redirect {
+            status: StatusCode::from_u16(redirect.status).unwrap_or(StatusCode::FOUND),
+            location,
+        },
+        Err(_) => Admission::Refuse(Failure::BadRequest("malformed path").into()),
+    }
 }
 
 fn unrouted(app: &HttpApp, facts: &RequestFacts<'_>) -> Refusal {

@@ -91,21 +91,7 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
             None => problem(*failure, *detail, *allow, reply.request_id)?,
         },
     };
-    if let Cause::Failure {
-        failure: Failure::Overflow | Failure::NoHealthyUpstream,
-        ..
-    } = &reply.cause
-    {
-        head.insert_header(RETRY_AFTER, "1")?;
-    }
-    if let Cause::Failure {
-        failure: Failure::Overflow,
-        envoy,
-        ..
-    } = &reply.cause
-    {
-        head.insert_header(if *envoy { ENVOY_OVERLOADED } else { OVERLOADED }, "true")?;
-    }
+    hint(&mut head, &reply.cause)?;
     head.insert_header(REQUEST_ID, reply.request_id.clone())?;
     let status = head.status;
     let end = body.is_empty() || head_only;
@@ -119,6 +105,20 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
         session.write_response_body(body, true).await?;
     }
     Ok(Written { status, body_bytes })
+}
+
+/// Says when it may be worth while to ask again, and that it was too much.
+fn hint(head: &mut ResponseHeader, cause: &Cause<'_>) -> Result<()> {
+    let Cause::Failure { failure, envoy, .. } = cause else {
+        return Ok(());
+    };
+    if matches!(failure, Failure::Overflow | Failure::NoHealthyUpstream) {
+        head.insert_header(RETRY_AFTER, "1")?;
+    }
+    if *failure == Failure::Overflow {
+        head.insert_header(if *envoy { ENVOY_OVERLOADED } else { OVERLOADED }, "true")?;
+    }
+    Ok(())
 }
 
 /// Writes a head. HTTP/2 must know at once whether it is all: gRPC's
