@@ -11,7 +11,7 @@ use crate::listener::DrainWatch;
 use crate::proxy::Shared;
 use crate::relay::{End, Outcome, Reset, relay};
 use crate::resilience::{Outcome as Health, Permit};
-use crate::tables::{App, ClusterState, TcpApp, draw};
+use crate::tables::{App, ClusterState, Picked, TcpApp, draw};
 use crate::tls::HandshakeFailure;
 use crate::upstream::{DialError, UpstreamIo, dial};
 use meridian_model::{EndpointAddress, Verdict};
@@ -132,30 +132,40 @@ async fn connect(
                 });
             }
             Err(error) => {
-                let (error_class, word) = classify(&error);
-                let failure = match &error {
-                    DialError::Tls { failure, .. } => Some(*failure),
-                    _ => None,
-                };
-                if let Some(failure) = failure {
-                    cluster.metrics.handshake(failure.metric());
-                }
-                cluster.metrics.failed(error_class, now.elapsed());
-                cluster.metrics.retried(RetryReason::ConnectFailure);
-                tracing::warn!(
-                    cluster = %cluster.model.name,
-                    endpoint = %address,
-                    reason = failure.map(HandshakeFailure::as_str),
-                    error = %meridian_telemetry::Chain(&error),
-                    "cannot connect"
-                );
-                cluster.report(&picked, Health::Unreachable, Instant::now());
+                reason = failed(cluster, &picked, &error, now);
                 tried.push(picked.member.id());
-                reason = word;
             }
         }
     }
     Err(reason)
+}
+
+/// Counts and logs a dial that failed, and says its word in the access log.
+fn failed(
+    cluster: &ClusterState,
+    picked: &Picked,
+    error: &DialError,
+    began: Instant,
+) -> &'static str {
+    let (error_class, word) = classify(error);
+    let failure = match error {
+        DialError::Tls { failure, .. } => Some(*failure),
+        _ => None,
+    };
+    if let Some(failure) = failure {
+        cluster.metrics.handshake(failure.metric());
+    }
+    cluster.metrics.failed(error_class, began.elapsed());
+    cluster.metrics.retried(RetryReason::ConnectFailure);
+    tracing::warn!(
+        cluster = %cluster.model.name,
+        endpoint = %picked.member.endpoint().address,
+        reason = failure.map(HandshakeFailure::as_str),
+        error = %meridian_telemetry::Chain(error),
+        "cannot connect"
+    );
+    cluster.report(picked, Health::Unreachable, Instant::now());
+    word
 }
 
 /// What a failed dial counts as, and its word in the access log.
