@@ -148,9 +148,7 @@ async fn without_an_answer_the_operators_word_holds() {
         response(if seen.path() == "/204" { 204 } else { 500 }, "")
     })
     .await;
-    let silent =
-        Origin::serving(|mut incoming| async move { while incoming.request().await.is_some() {} })
-            .await;
+    let silent = Origin::silent().await;
     for (address, path) in [
         (nowhere().await, "/"),
         (failing.address, "/500"),

@@ -15,9 +15,11 @@ mod shapes;
 
 mod admission;
 mod bodies;
+mod circuit;
 mod crossing;
 mod drain;
 mod edge;
+mod ejection;
 mod external;
 mod framing;
 mod grpc;

@@ -80,6 +80,12 @@ impl Origin {
         Self::answering(|_| response(200, "ok")).await
     }
 
+    /// Takes requests, and never answers.
+    pub(crate) async fn silent() -> Self {
+        Self::serving(|mut incoming| async move { while incoming.request().await.is_some() {} })
+            .await
+    }
+
     /// Serves each connection as `serve` says.
     pub(crate) async fn serving<F: Future<Output = ()> + Send + 'static>(
         serve: impl Fn(Incoming) -> F + Send + 'static,

@@ -4,14 +4,12 @@ use crate::client::{self, Client};
 use crate::http2_origin::{Call, Http2Origin};
 use crate::origin::{Origin, nowhere, response};
 use crate::proxy::Proxy;
-use crate::shapes::{cluster, http, put_cluster, routes, simple, simple_with, snapshot, to};
-use crate::until;
+use crate::shapes::{cluster, put_cluster, simple, simple_with};
 use meridian_model::UpstreamProtocol::{Http1, Http2};
-use meridian_model::policy::{CircuitLimits, OutlierPolicy, RetryOn, RetryPolicy};
+use meridian_model::policy::{RetryOn, RetryPolicy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 fn on_gateway_errors(retries: u32) -> RetryPolicy {
     let on = RetryOn {
@@ -34,11 +32,6 @@ async fn flaky(times: usize) -> Origin {
         }
     })
     .await
-}
-
-/// Never answers.
-async fn silent() -> Origin {
-    Origin::serving(|mut incoming| async move { while incoming.request().await.is_some() {} }).await
 }
 
 #[tokio::test]
@@ -132,7 +125,7 @@ async fn a_connection_that_was_closed_while_idle_is_not_used() {
 
 #[tokio::test]
 async fn a_request_has_its_time_and_so_has_each_try() {
-    let origin = silent().await;
+    let origin = Origin::silent().await;
     for per_try in [false, true] {
         let with_timeout = |action: &mut meridian_model::RouteAction| {
             let limit = Some(Duration::from_millis(150));
@@ -178,43 +171,6 @@ async fn a_try_that_takes_too_long_may_be_followed_by_another() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_refuses_is_passed_over() {
-    let origin = Origin::ok().await;
-    let clusters = vec![cluster("origin", Http1, &[nowhere().await, origin.address])];
-    let listeners = vec![http("in", routes(vec![to("origin")]))];
-    let proxy = Proxy::start(snapshot(listeners, clusters)).await;
-    for _ in 0..6 {
-        let mut client = Client::connect(proxy.address("in")).await;
-        client
-            .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
-            .await;
-        assert_eq!(client.response().await.status, 200);
-    }
-    assert!(proxy.metric(&["client_errors_total", "\"connect\""]) >= 1.0);
-    assert_eq!(origin.seen().len(), 6);
-}
-
-#[tokio::test]
-async fn a_target_that_cannot_be_reached_hands_requests_on_and_is_then_passed_over() {
-    let origin = Origin::ok().await;
-    let mut failing = cluster("origin", Http1, &[nowhere().await, nowhere().await]);
-    let mut next = cluster("next", Http1, &[origin.address]).targets.remove(0);
-    Arc::make_mut(&mut next).name = "next".into();
-    failing.targets.push(next);
-    failing.outlier = Some(OutlierPolicy::default());
-    let listeners = vec![http("in", routes(vec![to("origin")]))];
-    let proxy = Proxy::start(snapshot(listeners, vec![failing])).await;
-    let ask = async || client::get(proxy.address("in"), "/").await.status;
-    for _ in 0..20 {
-        assert_eq!(ask().await, 200);
-    }
-    // Five failures each, and then nobody asks the first target any more.
-    let tries = proxy.metric(&["client_errors_total", "\"connect\""]);
-    assert_eq!(tries, 10.0);
-    assert_eq!(origin.seen().len(), 20);
-}
-
-#[tokio::test]
 async fn without_an_endpoint_there_is_an_error_at_once() {
     let mut plan = simple(Http1, nowhere().await);
     put_cluster(&mut plan, cluster("origin", Http1, &[]));
@@ -230,130 +186,6 @@ async fn without_an_endpoint_there_is_an_error_at_once() {
     let answer = client::get(proxy.address("in"), "/").await;
     assert_eq!(answer.status, 503);
     assert!(answer.text().contains("remote connection failure"));
-}
-
-#[tokio::test]
-async fn more_requests_than_allowed_are_turned_away() {
-    let origin = silent().await;
-    let mut plan = simple(Http1, origin.address);
-    let mut limited = cluster("origin", Http1, &[origin.address]);
-    limited.limits = CircuitLimits {
-        requests: Some(2),
-        ..CircuitLimits::default()
-    };
-    put_cluster(&mut plan, limited);
-    let proxy = Proxy::start(plan).await;
-    let mut waiting = Vec::new();
-    for _ in 0..2 {
-        let mut client = Client::connect(proxy.address("in")).await;
-        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        waiting.push(client);
-    }
-    origin.has_seen(2).await;
-    let answer = client::get(proxy.address("in"), "/").await;
-    assert_eq!(answer.status, 503);
-    assert!(answer.text().contains("overflow"));
-    assert_eq!(proxy.metric(&["client_errors_total", "\"overflow\""]), 1.0);
-    // A place is free again when a request is over.
-    waiting.pop();
-    origin.has_closed(1).await;
-    let mut client = Client::connect(proxy.address("in")).await;
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    origin.has_seen(3).await;
-}
-
-#[tokio::test]
-async fn requests_wait_for_a_connection_only_as_far_as_they_may() {
-    let gate = Arc::new(Notify::new());
-    let opened = Arc::clone(&gate);
-    let origin = Origin::serving(move |mut incoming| {
-        let gate = Arc::clone(&gate);
-        async move {
-            while incoming.request().await.is_some() {
-                gate.notified().await;
-                incoming.write(response(200, "late")).await;
-            }
-        }
-    })
-    .await;
-    let mut plan = simple(Http1, origin.address);
-    let mut limited = cluster("origin", Http1, &[origin.address]);
-    limited.limits = CircuitLimits {
-        connections: Some(1),
-        pending_requests: Some(1),
-        // One that waits is not under way.
-        requests: Some(1),
-    };
-    put_cluster(&mut plan, limited);
-    let proxy = Proxy::start(plan).await;
-    let address = proxy.address("in");
-    let first = tokio::spawn(async move { client::get(address, "/").await });
-    origin.has_seen(1).await;
-    let mut second = tokio::spawn(async move { client::get(address, "/").await });
-    let mut third = tokio::spawn(async move { client::get(address, "/").await });
-    let (refused, waiting) = tokio::select! {
-        answer = &mut second => (answer.unwrap(), third),
-        answer = &mut third => (answer.unwrap(), second),
-    };
-    assert_eq!(refused.status, 503);
-    assert_eq!(refused.header("x-envoy-overloaded"), Some("true"));
-    assert!(refused.text().ends_with("reset reason: overflow"));
-    assert_eq!(proxy.metric(&["client_errors_total", "\"overflow\""]), 1.0);
-    opened.notify_one();
-    assert_eq!(first.await.unwrap().status, 200);
-    opened.notify_one();
-    assert_eq!(waiting.await.unwrap().status, 200);
-}
-
-#[tokio::test]
-async fn an_endpoint_that_keeps_failing_is_left_out() {
-    let bad = Origin::answering(|_| response(500, "bad")).await;
-    let good = Origin::ok().await;
-    let mut pool = cluster("origin", Http1, &[bad.address, good.address]);
-    pool.outlier = Some(OutlierPolicy {
-        consecutive_failures: 3,
-        max_ejected_percent: 50,
-        ..OutlierPolicy::default()
-    });
-    let listeners = vec![http("in", routes(vec![to("origin")]))];
-    let proxy = Proxy::start(snapshot(listeners, vec![pool])).await;
-    let mut client = Client::connect(proxy.address("in")).await;
-    for _ in 0..30 {
-        client.get("/").await;
-    }
-    assert_eq!(bad.seen().len(), 3);
-    for _ in 0..10 {
-        assert_eq!(client.get("/").await.status, 200);
-    }
-    until("no more requests there", || bad.seen().len() == 3).await;
-}
-
-#[tokio::test]
-async fn a_failure_counts_before_its_client_knows_of_it() {
-    let origin = Origin::serving(|mut incoming| async move {
-        incoming.request().await;
-        incoming
-            .write("HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\nunfini")
-            .await;
-        incoming.until_closed().await;
-    })
-    .await;
-    let mut lone = cluster("origin", Http1, &[origin.address]);
-    lone.outlier = Some(OutlierPolicy {
-        consecutive_failures: 1,
-        max_ejected_percent: 100,
-        ..OutlierPolicy::default()
-    });
-    let listeners = vec![http("in", routes(vec![to("origin")]))];
-    let proxy = Proxy::start(snapshot(listeners, vec![lone])).await;
-    let mut first = Client::connect(proxy.address("in")).await;
-    first.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    assert_eq!(first.head().await.status, 500);
-    let second = client::get(proxy.address("in"), "/").await;
-    assert_eq!(
-        (second.status, second.text().as_str()),
-        (503, "no healthy upstream")
-    );
 }
 
 #[tokio::test]
