@@ -93,11 +93,7 @@ async fn find(
                         }
                         return proxy;
                     }
-                    Err(reason) if is_hidden(client, &meta) => Trouble {
-                        cause: StaleCause::Rights,
-                        reason: format!("{reason} that may be seen without service:read"),
-                    },
-                    Err(reason) => Trouble::answer(reason),
+                    Err(reason) => unregistered(client, &meta, reason),
                 }
             }
             WatchEvent::Failed { error, .. } => {
@@ -132,6 +128,17 @@ async fn find(
             state,
         }]);
     }
+}
+
+/// What is said of an agent that shows no such sidecar.
+fn unregistered(client: &Client, meta: &Meta, reason: String) -> Trouble {
+    if is_hidden(client, meta) {
+        return Trouble {
+            cause: StaleCause::Rights,
+            reason: format!("{reason} that may be seen without service:read"),
+        };
+    }
+    Trouble::answer(reason)
 }
 
 /// Whether there may be more than the agent shows. It doesn't say so to those without a token.

@@ -111,7 +111,7 @@ impl Origin for Watching {
         }
         for topic in &wanted {
             if !self.running.contains_key(topic) {
-                let task = self.start(topic.clone());
+                let task = self.start(topic);
                 self.running.insert(topic.clone(), task);
             }
         }

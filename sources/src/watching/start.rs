@@ -1,16 +1,17 @@
 //! How each topic is followed.
 
-use super::following::{Events, Following, plain};
+use super::following::{Following, plain};
 use super::{Watching, file, token};
 use crate::causes::chain_of;
-use crate::dns::{self, Families};
-use crate::jwks;
-use crate::knowledge::{ChainQuery, Fact, InstancesQuery, News, Topic, Trouble};
+use crate::dns::{self, Families, Name};
+use crate::jwks::{self, KeyOrigin};
+use crate::knowledge::{ChainQuery, Fact, InstancesQuery, News, PreparedQuery, Topic, Trouble};
 use crate::publish::Task;
 use consul::agent::{AgentSelf, MeshGateway};
 use consul::blocking::{Pacing, Rate, WatchEvent};
 use consul::chain::ChainOverrides;
 use consul::health::ServiceEntry;
+use consul::prepared::QueryResult;
 use consul::{Client, Query};
 use meridian_model::StaleCause;
 use std::sync::Arc;
@@ -28,145 +29,96 @@ const CHECKS_POLL: Duration = Duration::from_secs(2);
 
 impl Watching {
     /// Follows a topic until the task is dropped.
-    pub(super) fn start(&self, topic: Topic) -> Task {
-        let (client, pacing) = (&self.client, self.options.pacing);
-        match &topic {
-            Topic::Registration(id) => self.follow(
-                topic.clone(),
-                client.agent_service(id),
-                pacing,
-                Fact::Registration,
-            ),
-            Topic::Roots => self.follow(topic, client.roots(), pacing, Fact::Roots),
-            Topic::Leaf(service) => {
-                self.follow(topic.clone(), client.leaf(service), pacing, Fact::Leaf)
+    pub(super) fn start(&self, topic: &Topic) -> Task {
+        let client = &self.client;
+        match topic {
+            Topic::Registration(id) => {
+                self.follow(topic, client.agent_service(id), Fact::Registration)
             }
-            Topic::Intentions(service) => {
-                let (query, service) = (client.intentions_to(service), service.clone());
-                self.follow(topic, query, pacing, move |value| {
-                    let found = value.to(&service).unwrap_or_default();
-                    Fact::Intentions(Arc::new(found.to_vec()))
-                })
-            }
+            Topic::Roots => self.follow(topic, client.roots(), Fact::Roots),
+            Topic::Leaf(service) => self.follow(topic, client.leaf(service), Fact::Leaf),
+            Topic::Intentions(service) => self.follow_intentions(topic, service),
             Topic::Agent => self.follow_agent(),
-            Topic::Mesh => self.follow(topic, client.mesh_entry(), pacing, Fact::Mesh),
+            Topic::Mesh => self.follow(topic, client.mesh_entry(), Fact::Mesh),
             Topic::Chain(query) => {
-                let query = client.discovery_chain(&query.service, &overrides(query));
-                self.follow(topic, query, pacing, Fact::Chain)
+                let chain = client.discovery_chain(&query.service, &overrides(query));
+                self.follow(topic, chain, Fact::Chain)
             }
-            Topic::Instances(query) => self.follow_instances(topic.clone(), query),
+            Topic::Instances(query) => self.follow_instances(topic, query),
             Topic::Prepared(query) => {
-                let mut asked = client.prepared_query(&query.name);
-                if let Some(datacenter) = &query.datacenter {
-                    asked = asked.datacenter(datacenter);
-                }
-                let pacing = self.polling(self.options.prepared_poll);
-                self.follow(topic, asked, pacing, Fact::Prepared)
+                let interval = self.options.prepared_poll;
+                self.poll(topic, prepared(client, query), interval, Fact::Prepared)
             }
             Topic::Checks(service) => {
-                let query = client.agent_checks(service);
-                self.follow(topic, query, self.polling(CHECKS_POLL), Fact::Checks)
+                let checks = client.agent_checks(service);
+                self.poll(topic, checks, CHECKS_POLL, Fact::Checks)
             }
             Topic::Entry(kind, name) => {
-                let query = client.config_entry(kind, name);
-                self.follow(topic, query, pacing, Fact::Entry)
+                self.follow(topic, client.config_entry(kind, name), Fact::Entry)
             }
             Topic::GatewayServices(gateway) => {
-                let query = client.gateway_services(gateway);
-                self.follow(topic, query, pacing, Fact::GatewayServices)
+                let services = client.gateway_services(gateway);
+                self.follow(topic, services, Fact::GatewayServices)
             }
-            Topic::GatewayCertificate(id) => {
-                let watch = client.gateway_certificate(id);
-                self.spawn(topic.clone(), watch, Fact::GatewayCertificate)
-            }
+            Topic::GatewayCertificate(id) => self.follow_certificate(topic, id),
             Topic::Services => {
-                let query = client.catalog_services().filter(ORDINARY);
-                self.follow(topic, query, pacing, Fact::Services)
+                let services = client.catalog_services().filter(ORDINARY);
+                self.follow(topic, services, Fact::Services)
             }
             Topic::GatewayNames(datacenter) => {
-                let query = client.catalog_services().datacenter(datacenter);
-                self.follow(
-                    topic.clone(),
-                    query.filter(MESH_GATEWAYS),
-                    pacing,
-                    Fact::Services,
-                )
+                let services = client.catalog_services().datacenter(datacenter);
+                self.follow(topic, services.filter(MESH_GATEWAYS), Fact::Services)
             }
             Topic::FederationStates => {
-                let query = client.mesh_gateways();
-                self.follow(topic, query, pacing, Fact::FederationStates)
+                self.follow(topic, client.mesh_gateways(), Fact::FederationStates)
             }
             Topic::Datacenters => {
-                let query = client.datacenters();
-                self.follow(topic, query, self.polled(), Fact::Datacenters)
+                let interval = self.options.policy_poll;
+                self.poll(topic, client.datacenters(), interval, Fact::Datacenters)
             }
-            Topic::Resolvers => self.follow(topic, client.entries(), pacing, Fact::Resolvers),
+            Topic::Resolvers => self.follow(topic, client.entries(), Fact::Resolvers),
+            Topic::JwtProvider(name) => self.follow(topic, client.entry(name), Fact::JwtProvider),
             Topic::File(path) => {
-                let (sender, path) = (self.sender.clone(), path.clone());
-                Task::spawn(file::follow(topic, path, sender))
-            }
-            Topic::Addresses(name) => {
-                let (name, sender) = (name.clone(), self.sender.clone());
-                // As Consul has Envoy look: IPv6 only where there is nothing else.
-                let families = Families::Ipv4thenIpv6;
-                let letter = move |answer| (topic.clone(), News::of(answer));
-                Task::spawn(dns::follow(name, families, sender, letter))
-            }
-            Topic::JwtProvider(name) => {
-                let query = client.entry(name);
-                self.follow(topic, query, pacing, Fact::JwtProvider)
-            }
-            Topic::Keys(origin) => {
-                let (sender, metrics) = (self.sender.clone(), Arc::clone(&self.metrics));
-                let memory = self.options.memory.as_ref().zip(origin.request());
-                let shelf = memory.map(|(memory, request)| memory.shelf(&topic, request));
-                Task::spawn(jwks::follow(origin.clone(), sender, metrics, shelf))
-            }
-            Topic::Token => {
-                let (poll, doubt) = (self.options.policy_poll, Arc::clone(&self.doubt));
                 let sender = self.sender.clone();
-                Task::spawn(token::follow(client.token_self(), poll, doubt, sender))
+                Task::spawn(file::follow(topic.clone(), path.clone(), sender))
             }
+            Topic::Addresses(name) => self.follow_addresses(topic, name),
+            Topic::Keys(origin) => self.follow_keys(topic, origin),
+            Topic::Token => self.follow_token(),
         }
     }
 
+    /// Follows an answer that is a fact as it is.
     fn follow<T>(
         &self,
-        topic: Topic,
+        topic: &Topic,
         query: Query<T>,
-        pacing: Pacing,
         fact: impl Fn(Arc<T>) -> Fact + Send + 'static,
     ) -> Task
     where
         T: PartialEq + Send + Sync + 'static,
     {
-        self.follow_with(topic, query, pacing, plain(fact))
+        self.follow_with(topic, query, self.options.pacing, plain(fact))
     }
 
-    /// Follows what is no query, and is not remembered.
-    fn spawn<T>(
+    /// As [`Self::follow`], where it is asked for once an interval.
+    fn poll<T>(
         &self,
-        topic: Topic,
-        watch: impl Events<T> + Send + 'static,
+        topic: &Topic,
+        query: Query<T>,
+        interval: Duration,
         fact: impl Fn(Arc<T>) -> Fact + Send + 'static,
     ) -> Task
     where
-        T: Send + Sync + 'static,
+        T: PartialEq + Send + Sync + 'static,
     {
-        let following = Following {
-            topic,
-            watch,
-            kept: None,
-            sender: self.sender.clone(),
-            read: plain(fact),
-        };
-        Task::spawn(following.run())
+        self.follow_with(topic, query, self.polling(interval), plain(fact))
     }
 
     /// As [`Self::follow`], where there is more to an answer than its fact.
     fn follow_with<T>(
         &self,
-        topic: Topic,
+        topic: &Topic,
         query: Query<T>,
         pacing: Pacing,
         read: impl FnMut(WatchEvent<T>) -> News + Send + 'static,
@@ -177,8 +129,8 @@ impl Watching {
         let watch = query.clone().watch(pacing);
         let memory = self.options.memory.as_ref();
         let following = Following {
-            kept: memory.map(|memory| (memory.shelf(&topic, query.words()), query)),
-            topic,
+            kept: memory.map(|memory| (memory.shelf(topic, query.words()), query)),
+            topic: topic.clone(),
             watch,
             sender: self.sender.clone(),
             read,
@@ -188,7 +140,7 @@ impl Watching {
 
     /// Consul leaves out what a token may not see. A list that is empty for that reason is no
     /// news: what was known goes on being used, and the missing right is named.
-    fn follow_instances(&self, topic: Topic, query: &InstancesQuery) -> Task {
+    fn follow_instances(&self, topic: &Topic, query: &InstancesQuery) -> Task {
         let service = query.service.clone();
         let read = move |event: WatchEvent<Vec<ServiceEntry>>| match event {
             WatchEvent::Changed { value, meta, .. }
@@ -219,11 +171,6 @@ impl Watching {
         }
     }
 
-    /// The pace of what the agent, or a catalog, is asked for now and then.
-    fn polled(&self) -> Pacing {
-        self.polling(self.options.policy_poll)
-    }
-
     /// A token without `agent:read` is no outage: the policy then is to deny.
     fn follow_agent(&self) -> Task {
         let mut known = false;
@@ -245,7 +192,56 @@ impl Watching {
             }
             WatchEvent::Failed { error, .. } => News::Failed(Trouble::of(&error)),
         };
-        self.follow_with(Topic::Agent, self.client.agent_self(), self.polled(), read)
+        let pacing = self.polling(self.options.policy_poll);
+        self.follow_with(&Topic::Agent, self.client.agent_self(), pacing, read)
+    }
+
+    /// Only whether the token is good is of interest.
+    fn follow_token(&self) -> Task {
+        let (poll, doubt) = (self.options.policy_poll, Arc::clone(&self.doubt));
+        let (token, sender) = (self.client.token_self(), self.sender.clone());
+        Task::spawn(token::follow(token, poll, doubt, sender))
+    }
+
+    /// Consul answers with a list by destination, of which there is one.
+    fn follow_intentions(&self, topic: &Topic, service: &str) -> Task {
+        let (query, service) = (self.client.intentions_to(service), service.to_owned());
+        self.follow(topic, query, move |value| {
+            let found = value.to(&service).unwrap_or_default();
+            Fact::Intentions(Arc::new(found.to_vec()))
+        })
+    }
+
+    /// What comes as a stream is no query, and is not remembered.
+    fn follow_certificate(&self, topic: &Topic, id: &str) -> Task {
+        let following = Following {
+            topic: topic.clone(),
+            watch: self.client.gateway_certificate(id),
+            kept: None,
+            sender: self.sender.clone(),
+            read: plain(Fact::GatewayCertificate),
+        };
+        Task::spawn(following.run())
+    }
+
+    /// As Consul has Envoy look: IPv6 only where there is nothing else.
+    fn follow_addresses(&self, topic: &Topic, name: &Name) -> Task {
+        let (topic, sender) = (topic.clone(), self.sender.clone());
+        let letter = move |answer| (topic.clone(), News::of(answer));
+        Task::spawn(dns::follow(
+            name.clone(),
+            Families::Ipv4thenIpv6,
+            sender,
+            letter,
+        ))
+    }
+
+    /// Keys outlive a restart where there is memory, and their origin can be asked for.
+    fn follow_keys(&self, topic: &Topic, origin: &KeyOrigin) -> Task {
+        let (sender, metrics) = (self.sender.clone(), Arc::clone(&self.metrics));
+        let memory = self.options.memory.as_ref().zip(origin.request());
+        let shelf = memory.map(|(memory, request)| memory.shelf(topic, request));
+        Task::spawn(jwks::follow(origin.clone(), sender, metrics, shelf))
     }
 }
 
@@ -263,6 +259,14 @@ fn overrides(query: &ChainQuery) -> ChainOverrides {
         mesh_gateway: MeshGateway {
             mode: query.mesh_gateway.clone().unwrap_or_default(),
         },
+    }
+}
+
+fn prepared(client: &Client, query: &PreparedQuery) -> Query<QueryResult> {
+    let asked = client.prepared_query(&query.name);
+    match &query.datacenter {
+        Some(datacenter) => asked.datacenter(datacenter),
+        None => asked,
     }
 }
 
