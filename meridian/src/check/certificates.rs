@@ -1,7 +1,6 @@
 //! Certificates: the authority's roots, and the leaf that the proxy presents.
 
 use super::report::Report;
-use super::trouble::explain;
 use consul::Client;
 use consul::agent::{Leaf, Roots};
 use std::time::{Duration, SystemTime};
@@ -18,8 +17,7 @@ pub(super) async fn authority(client: &Client, report: &mut Report) -> bool {
     match client.roots().once().await {
         Ok(answer) => roots(&answer.value, SystemTime::now(), report),
         Err(error) => {
-            let (finding, remedy) = explain(&error, "");
-            report.bad(finding, remedy);
+            report.failed(&error, "");
             false
         }
     }
@@ -31,8 +29,7 @@ pub(super) async fn presented(client: &Client, service: &str, report: &mut Repor
         Ok(answer) => leaf(&answer.value, SystemTime::now(), report),
         Err(error) => {
             let right = format!("service:write on \"{service}\"");
-            let (finding, remedy) = explain(&error, &right);
-            report.bad(finding, remedy);
+            report.failed(&error, &right);
             false
         }
     }

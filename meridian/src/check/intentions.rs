@@ -14,18 +14,15 @@ pub(super) async fn towards(
     protocol: &str,
     report: &mut Report,
 ) {
-    let found = match client.intentions_to(destination).once().await {
-        Ok(answer) => answer,
-        Err(error) => {
-            let right = format!("intentions:read on \"{destination}\"");
-            let (finding, remedy) = explain(&error, &right);
+    let rules = match rules(client, destination).await {
+        Ok(rules) => rules,
+        Err((finding, remedy)) => {
             report.warn(finding, remedy);
             return;
         }
     };
-    let rules = found.value.to(destination).unwrap_or_default();
     let allow = format!("consul intention create -allow {source} {destination}");
-    match verdict(source, rules, protocol) {
+    match verdict(source, &rules, protocol) {
         Decision::Allowed => report.good(format!("an intention lets {source} call {destination}")),
         Decision::Denied => report.bad(
             format!("an intention denies {source} to call {destination}"),
@@ -70,17 +67,14 @@ pub(super) async fn from_anybody(
     protocol: &str,
     report: &mut Report,
 ) {
-    let found = match client.intentions_to(destination).once().await {
-        Ok(answer) => answer,
-        Err(error) => {
-            let right = format!("intentions:read on \"{destination}\"");
-            let (finding, remedy) = explain(&error, &right);
+    let rules = match rules(client, destination).await {
+        Ok(rules) => rules,
+        Err((finding, remedy)) => {
             report.bad(finding, remedy);
             return;
         }
     };
-    let rules = found.value.to(destination).unwrap_or_default();
-    let callers = callers(rules, protocol);
+    let callers = callers(&rules, protocol);
     let allow = format!("consul intention create -allow SOURCE {destination}");
     let default = match client.agent_self().once().await {
         Ok(answer) => Some(answer.value.default_intention()),
@@ -100,6 +94,17 @@ pub(super) async fn from_anybody(
             format!("grant agent:read to see it, or be explicit: {allow}"),
         ),
         (true, _) => report.warn("intentions let nobody call it", allow),
+    }
+}
+
+/// The rules about a destination, or why they can't be seen and what helps.
+async fn rules(client: &Client, destination: &str) -> Result<Vec<Intention>, (String, String)> {
+    match client.intentions_to(destination).once().await {
+        Ok(answer) => Ok(answer.value.to(destination).unwrap_or_default().to_vec()),
+        Err(error) => {
+            let right = format!("intentions:read on \"{destination}\"");
+            Err(explain(&error, &right))
+        }
     }
 }
 

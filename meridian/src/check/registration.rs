@@ -223,8 +223,7 @@ async fn one_of(
     let answer = match client.agent_services().once().await {
         Ok(answer) => answer,
         Err(error) => {
-            let (finding, remedy) = explain(&error, "service:read");
-            report.bad(finding, remedy);
+            report.failed(&error, "service:read");
             return None;
         }
     };
@@ -296,8 +295,7 @@ async fn health(
     let entries = match instances.once().await {
         Ok(answer) => answer.value,
         Err(error) => {
-            let (finding, remedy) = explain(&error, "service:read and node:read");
-            report.bad(finding, remedy);
+            report.failed(&error, "service:read and node:read");
             return;
         }
     };

@@ -1,5 +1,6 @@
 //! What was found: groups of lines, each with its verdict and, if it is bad, its remedy.
 
+use super::trouble::explain;
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -75,6 +76,13 @@ impl Report {
     /// Says what does not work, and what to do.
     pub(crate) fn bad(&mut self, finding: impl Into<String>, remedy: impl Into<String>) {
         self.line(Verdict::Bad, finding, remedy);
+    }
+
+    /// Says that a question to Consul failed, and what helps. `right` is what the question needs of
+    /// a token, such as `service:write on "web"`; empty where every token will do.
+    pub(crate) fn failed(&mut self, error: &consul::Error, right: &str) {
+        let (finding, remedy) = explain(error, right);
+        self.bad(finding, remedy);
     }
 
     fn line(&mut self, verdict: Verdict, finding: impl Into<String>, remedy: impl Into<String>) {

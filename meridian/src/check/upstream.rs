@@ -56,8 +56,7 @@ pub(super) async fn chain(
     let chain = match client.discovery_chain(name, overrides).once().await {
         Ok(answer) => answer.value,
         Err(error) => {
-            let (finding, remedy) = explain(&error, &format!("service:read on \"{name}\""));
-            report.bad(finding, remedy);
+            report.failed(&error, &format!("service:read on \"{name}\""));
             return None;
         }
     };

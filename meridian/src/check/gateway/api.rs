@@ -3,7 +3,6 @@
 
 use crate::check::registration::Gateway;
 use crate::check::report::Report;
-use crate::check::trouble::explain;
 use consul::Client;
 use consul::entry::{ApiGatewayEntry, BoundApiGatewayEntry, Entry, HttpRouteEntry, TcpRouteEntry};
 use serde_json::Value;
@@ -33,8 +32,7 @@ pub(super) async fn services(
                 }
             }
             Err(error) => {
-                let (finding, remedy) = explain(&error, "mesh:read");
-                report.bad(finding, remedy);
+                report.failed(&error, "mesh:read");
             }
         }
     }
@@ -52,8 +50,7 @@ async fn entry(client: &Client, name: &str, report: &mut Report) -> bool {
     let (written, bound) = match (written, bound) {
         (Ok(written), Ok(bound)) => (written.value, bound.value.unwrap_or_default()),
         (Err(error), _) | (_, Err(error)) => {
-            let (finding, remedy) = explain(&error, "mesh:read");
-            report.bad(finding, remedy);
+            report.failed(&error, "mesh:read");
             return false;
         }
     };

@@ -2,7 +2,6 @@
 
 use crate::check::registration::Gateway;
 use crate::check::report::Report;
-use crate::check::trouble::explain;
 use consul::Client;
 use consul::entry::IngressGatewayEntry;
 use std::collections::BTreeSet;
@@ -18,8 +17,7 @@ pub(super) async fn services(
     let entry = match client.entry::<IngressGatewayEntry>(name).once().await {
         Ok(answer) => answer.value,
         Err(error) => {
-            let (finding, remedy) = explain(&error, &format!("service:read on \"{name}\""));
-            report.bad(finding, remedy);
+            report.failed(&error, &format!("service:read on \"{name}\""));
             return BTreeSet::new();
         }
     };
@@ -33,8 +31,7 @@ pub(super) async fn services(
     let rows = match client.gateway_services(name).once().await {
         Ok(answer) => answer.value,
         Err(error) => {
-            let (finding, remedy) = explain(&error, "service:read on what is bound to it");
-            report.bad(finding, remedy);
+            report.failed(&error, "service:read on what is bound to it");
             return BTreeSet::new();
         }
     };
