@@ -11,6 +11,7 @@
 //! | [`plane`] | start, follow snapshots, report, drain |
 //! | [`listener`] | sockets that open and close while traffic flows |
 //! | [`tls`] | one provider, verifiers that know SPIFFE |
+//! | `http1` | what both ends of an HTTP/1.1 message have in common |
 //! | [`downstream`] | a client's stream, guarded where the bytes enter |
 //! | `proxy` | HTTP: admission, tries, exchange, record |
 //! | `stream`, [`relay`] | TCP |
@@ -32,6 +33,8 @@ pub mod plane;
 pub mod listener;
 
 pub mod tls;
+
+mod http1;
 
 pub mod downstream;
 

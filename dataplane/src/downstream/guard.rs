@@ -11,7 +11,6 @@
 //! A pure state machine: bytes in, verdicts out. [`super::Downstream`] does the
 //! reading and the waiting.
 
-mod chunked;
 mod head;
 mod mending;
 mod syntax;
@@ -19,7 +18,7 @@ mod syntax;
 mod tests;
 
 use super::violation::Violation;
-use chunked::Chunks;
+use crate::http1::{ChunkStep, Chunks};
 use head::HeadScan;
 pub(crate) use mending::Mending;
 
@@ -130,11 +129,26 @@ impl Guard {
                     BodyStep::Done(taken)
                 }
             }
-            State::Chunked(chunks) => chunks.advance(bytes),
+            State::Chunked(chunks) => follow(chunks, bytes),
         };
         if matches!(step, BodyStep::Done(_)) {
             self.state = State::Head(HeadScan::default());
         }
         step
+    }
+}
+
+/// Reads along in a chunked body.
+fn follow(chunks: &mut Chunks, bytes: &[u8]) -> BodyStep {
+    let mut at = 0;
+    loop {
+        match chunks.next(&bytes[at..]) {
+            ChunkStep::Framing => return BodyStep::Open,
+            ChunkStep::Data { framing, data } => at += framing + data,
+            ChunkStep::End(behind) => return BodyStep::Done(at + behind),
+            ChunkStep::Broken(behind) => {
+                return BodyStep::Refused(at + behind, Violation::ChunkFraming);
+            }
+        }
     }
 }

@@ -96,7 +96,8 @@ pub(crate) fn request(
     client: &RequestHeader,
     shape: &RequestShape<'_>,
 ) -> Result<Box<RequestHeader>, Failure> {
-    let mut head = Box::new(client.clone());
+    // Without the client's case of names, which is written to nobody.
+    let mut head = Box::new(RequestHeader::from(client.as_owned_parts()));
     let malformed = |_| Failure::BadRequest("malformed header");
     let upgrade = if shape.upgrade {
         UpgradeHeaders::Keep

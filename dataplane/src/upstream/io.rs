@@ -1,7 +1,7 @@
 //! The byte stream to an endpoint: TCP or unix socket, with or without TLS,
 //! in the shape that pingora's HTTP sessions and the TCP relay both take.
 
-use super::unsent::{Backlog, Unsent};
+use super::unsent::Unsent;
 use crate::downstream::Rewound;
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -85,9 +85,11 @@ impl UpstreamIo {
         }
     }
 
-    /// What is left to be taken, where writing never waits.
-    pub(crate) fn backlog(&self) -> Option<&Backlog> {
-        self.unsent.as_ref().map(Unsent::backlog)
+    /// Whether something is left to be taken, where writing never waits.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.unsent
+            .as_ref()
+            .is_some_and(|unsent| !unsent.is_empty())
     }
 
     /// The TCP socket underneath, for options such as `SO_LINGER`.

@@ -4,13 +4,13 @@
 mod http1;
 mod http2;
 
+use super::io::UpstreamIo;
 use super::pool::{Origin, PoolKey};
 use crate::resilience::Permit;
 use bytes::Bytes;
 use http::HeaderMap;
 use http1::Http1;
 use http2::Http2;
-use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -49,11 +49,11 @@ pub(crate) enum ResponseEvent {
 
 impl Session {
     /// A request on a connection of its own, with its leave.
-    pub(crate) fn http1(key: PoolKey, origin: Origin, session: HttpSession, leave: Permit) -> Self {
+    pub(crate) fn http1(key: PoolKey, origin: Origin, io: Box<UpstreamIo>, leave: Permit) -> Self {
         Self {
             reused: false,
             leave,
-            codec: Codec::Http1(Box::new(Http1::new(key, origin, session))),
+            codec: Codec::Http1(Box::new(Http1::new(key, origin, io))),
         }
     }
 
@@ -83,7 +83,7 @@ impl Session {
     /// Sends the head. `end` when no body follows.
     pub(crate) async fn send_head(&mut self, head: Box<RequestHeader>, end: bool) -> Result<()> {
         match &mut self.codec {
-            Codec::Http1(http1) => http1.send_head(head).await,
+            Codec::Http1(http1) => http1.send_head(&head).await,
             Codec::Http2(http2) => http2.send_head(head, end),
         }
     }

@@ -4,37 +4,14 @@
 //! to take a piece of the request, and the upstream for us to take a piece of
 //! its response, both would wait for ever. So writing never waits: what the
 //! socket does not take at once lies here, and goes out while the response is
-//! waited for. Who sends looks at the [`Backlog`] before it takes more from the
+//! waited for. Who sends asks whether it is empty before it takes more from the
 //! client, so that no more than a piece of a body lies here.
 
 use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
-
-/// Whether an upstream has something left to take.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Backlog(Arc<AtomicBool>);
-
-impl Backlog {
-    /// Whether all that was written has gone out.
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.0.load(Ordering::Relaxed)
-    }
-
-    /// Ready once all has gone out. Wakes nobody: the task that waits is the one
-    /// that reads, and reading is what sends.
-    pub(crate) fn poll_empty(&self) -> Poll<()> {
-        if self.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
 
 /// Bytes on their way. Holds memory only while there are any.
 #[derive(Debug, Default)]
@@ -42,12 +19,14 @@ pub(super) struct Unsent {
     bytes: BytesMut,
     /// Nothing is taken any more.
     broken: bool,
-    backlog: Backlog,
+    /// Something has not gone out, or was not flushed.
+    waits: bool,
 }
 
 impl Unsent {
-    pub(super) fn backlog(&self) -> &Backlog {
-        &self.backlog
+    /// Whether all that was written has gone out. Reading is what sends.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.waits
     }
 
     /// Takes everything, at once or later.
@@ -60,12 +39,12 @@ impl Unsent {
         if self.broken {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if self.backlog.is_empty()
+        if self.is_empty()
             && let Poll::Ready(written) = Pin::new(stream).poll_write_vectored(cx, slices)
         {
             return Poll::Ready(written);
         }
-        self.backlog.0.store(true, Ordering::Relaxed);
+        self.waits = true;
         for slice in slices {
             self.bytes.extend_from_slice(slice);
         }
@@ -78,7 +57,7 @@ impl Unsent {
         stream: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        self.backlog.0.store(true, Ordering::Relaxed);
+        self.waits = true;
         match self.poll_empty(stream, cx) {
             Poll::Pending => Poll::Ready(Ok(())),
             flushed => flushed,
@@ -88,7 +67,7 @@ impl Unsent {
     /// Sends what can be sent, for as long as something is left. A failure shows
     /// in the next write; what the upstream has still said can be read before.
     pub(super) fn push(&mut self, stream: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) {
-        if !self.backlog.is_empty() {
+        if !self.is_empty() {
             // Ready with a failure, or pending: both are remembered in here.
             let _ = self.poll_empty(stream, cx);
         }
@@ -102,7 +81,7 @@ impl Unsent {
         let result = ready!(self.poll_send(stream, cx));
         self.broken = result.is_err();
         self.bytes = BytesMut::new();
-        self.backlog.0.store(false, Ordering::Relaxed);
+        self.waits = false;
         Poll::Ready(result)
     }
 
@@ -138,11 +117,14 @@ mod tests {
             let written = poll_fn(|cx| unsent.poll_write(&mut near, cx, &slices)).await;
             assert_eq!(written.unwrap(), text.len());
         }
-        assert!(!unsent.backlog().is_empty());
+        assert!(!unsent.is_empty());
         let mut got = [0; 10];
         let sending = poll_fn(|cx| {
             unsent.push(&mut near, cx);
-            unsent.backlog().poll_empty()
+            match unsent.is_empty() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
         });
         let (read, ()) = tokio::join!(far.read_exact(&mut got), sending);
         read.unwrap();
@@ -165,7 +147,7 @@ mod tests {
             Poll::Ready(())
         })
         .await;
-        assert!(unsent.backlog().is_empty());
+        assert!(unsent.is_empty());
         let written = poll_fn(|cx| unsent.poll_write(&mut near, cx, &slices)).await;
         assert!(written.is_err());
     }

@@ -14,6 +14,7 @@ mod proxy;
 mod shapes;
 
 mod admission;
+mod answers;
 mod bodies;
 mod circuit;
 mod crossing;

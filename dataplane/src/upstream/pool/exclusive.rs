@@ -8,8 +8,6 @@ use crate::upstream::dial::dial;
 use crate::upstream::io::is_quiet;
 use crate::upstream::session::Session;
 use meridian_telemetry::metrics::ClusterMetrics;
-use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::pin;
@@ -85,15 +83,12 @@ pub(super) async fn take_over(
 }
 
 /// Keeps a connection whose last response was read to its end.
-pub(crate) fn give_back(key: PoolKey, origin: Origin, stream: Stream) {
+pub(crate) fn give_back(key: PoolKey, origin: Origin, io: Box<UpstreamIo>) {
     let since = Instant::now();
     if key.idle_timeout.is_zero() || !origin.may_carry(since) {
         return;
     }
-    // Every connection here was made as one.
-    if let Ok(io) = stream.into_any().downcast() {
-        keep(key, Idle { io, origin, since });
-    }
+    keep(key, Idle { io, origin, since });
 }
 
 /// Hands over what others wait for, and makes room for those who wait for another endpoint.
@@ -162,15 +157,15 @@ async fn make(
     let leave = leave_for_request(key)?;
     let io = dial(key.address(), &key.profile, limit).await?;
     let origin = Origin::new(key, metrics, Some(permit));
-    let session = Http1::new(Box::new(io.unwaiting()));
-    Ok(Session::http1(key.clone(), origin, session, leave))
+    let io = Box::new(io.unwaiting());
+    Ok(Session::http1(key.clone(), origin, io, leave))
 }
 
 fn reuse(key: &PoolKey, idle: Idle) -> Result<Session, ConnectError> {
     match leave_for_request(key) {
         Ok(leave) => {
-            let session = Http1::new(idle.io);
-            Ok(Session::http1(key.clone(), idle.origin, session, leave).reused())
+            let session = Session::http1(key.clone(), idle.origin, idle.io, leave);
+            Ok(session.reused())
         }
         Err(error) => {
             keep(key.clone(), idle);

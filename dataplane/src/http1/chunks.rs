@@ -1,18 +1,28 @@
 //! Chunked bodies, byte by byte outside the data (RFC 9112, 7.1).
 
-use super::BodyStep;
-use crate::downstream::violation::Violation;
-
 /// Extensions and trailers of one body together: who needs more than a few
 /// names is filling memory, not describing chunks.
 const MAX_DECORATION: usize = 4096;
 
 /// Where in a chunked body the next byte stands.
 #[derive(Debug, Default)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     at: At,
     /// Bytes of extensions and trailers so far.
     decoration: usize,
+}
+
+/// What comes next in a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChunkStep {
+    /// Nothing but framing so far.
+    Framing,
+    /// So many bytes of framing, and behind them so many of data.
+    Data { framing: usize, data: usize },
+    /// The body ends behind so many bytes.
+    End(usize),
+    /// So many bytes are sound; the next one may not stand where it does.
+    Broken(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,36 +56,46 @@ impl Default for At {
 }
 
 impl Chunks {
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> BodyStep {
-        let mut index = 0;
-        while let Some(byte) = bytes.get(index) {
+    /// Goes on behind what the last call has told of.
+    pub(crate) fn next(&mut self, bytes: &[u8]) -> ChunkStep {
+        for (index, byte) in bytes.iter().enumerate() {
             if let At::Data { left } = self.at {
                 let here = bytes.len() - index;
-                let taken = usize::try_from(left).map_or(here, |left| left.min(here));
-                index += taken;
-                let left = left - taken as u64;
+                let data = usize::try_from(left).map_or(here, |left| left.min(here));
+                let left = left - data as u64;
                 self.at = if left > 0 {
                     At::Data { left }
                 } else {
                     At::DataEnd
                 };
-                continue;
+                return ChunkStep::Data {
+                    framing: index,
+                    data,
+                };
             }
-            let Some(next) = self.next(*byte) else {
-                return BodyStep::Refused(index, Violation::ChunkFraming);
+            let Some(next) = self.behind(*byte) else {
+                return ChunkStep::Broken(index);
             };
-            index += 1;
             if self.at == At::End && next == At::default() {
-                return BodyStep::Done(index);
+                self.at = next;
+                return ChunkStep::End(index + 1);
             }
             self.at = next;
         }
-        BodyStep::Open
+        ChunkStep::Framing
+    }
+
+    /// How many bytes of the chunk that has begun are still to come.
+    pub(crate) fn left(&self) -> u64 {
+        match self.at {
+            At::Data { left } => left,
+            _ => 0,
+        }
     }
 
     /// The place behind `byte`, unless it may not stand here. The empty line
     /// at the end leads back to the start.
-    fn next(&mut self, byte: u8) -> Option<At> {
+    fn behind(&mut self, byte: u8) -> Option<At> {
         match (self.at, byte) {
             (At::Size { size, digits }, _) if byte.is_ascii_hexdigit() && digits < 16 => {
                 let digit = (byte as char).to_digit(16)?;
