@@ -153,15 +153,8 @@ impl AdminListener {
     /// When the address is taken, or open to others without a token.
     pub async fn bind(config: AdminConfig) -> Result<Self, AdminError> {
         config.check()?;
-        let bind = config.bind;
-        let failed = |source| AdminError::Bind { bind, source };
-        let listener = TcpListener::bind(bind).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self {
-            listener,
-            address,
-            scope: Scope::Everything(Access::new(config.token)),
-        })
+        let scope = Scope::Everything(Access::new(config.token));
+        Self::open(config.bind, scope).await
     }
 
     /// Binds a listener for scrapers: it answers `/metrics` to everybody, and knows no other path.
@@ -170,14 +163,7 @@ impl AdminListener {
     /// # Errors
     /// When the address is taken.
     pub async fn for_scrapers(bind: SocketAddr) -> Result<Self, AdminError> {
-        let failed = |source| AdminError::Bind { bind, source };
-        let listener = TcpListener::bind(bind).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self {
-            listener,
-            address,
-            scope: Scope::Metrics,
-        })
+        Self::open(bind, Scope::Metrics).await
     }
 
     /// The bound address, port 0 resolved.
@@ -208,6 +194,17 @@ impl AdminListener {
                 }
             }
         }
+    }
+
+    async fn open(bind: SocketAddr, scope: Scope) -> Result<Self, AdminError> {
+        let failed = |source| AdminError::Bind { bind, source };
+        let listener = TcpListener::bind(bind).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            listener,
+            address,
+            scope,
+        })
     }
 }
 

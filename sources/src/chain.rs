@@ -24,8 +24,8 @@ use meridian_model::route::{
     Destination, HeaderModifier, Precedence, VirtualHost, WeightedCluster,
 };
 use meridian_model::{
-    Cluster, ClusterName, Endpoint, IdentityName, Rejection, Route, RouteAction, RouteMatch,
-    RouteName, RouteTable, TlsTerms, TrustDomain, UpstreamProtocol,
+    Cluster, ClusterName, Endpoint, Identity, IdentityName, Rejection, Route, RouteAction,
+    RouteMatch, RouteName, RouteTable, TlsTerms, TrustDomain, UpstreamProtocol,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,24 @@ pub(crate) struct Setting<'a> {
     pub(crate) outlier: Option<OutlierPolicy>,
     /// TLS that is offered to targets.
     pub(crate) terms: TlsTerms,
+}
+
+impl<'a> Setting<'a> {
+    /// As a gateway calls the mesh with an identity of its own.
+    pub(crate) fn of_gateway(label: &'a str, identity: &'a Identity, terms: &TlsTerms) -> Self {
+        Self {
+            label,
+            identity: &identity.name,
+            trust_domain: identity.spiffe.trust_domain(),
+            datacenter: identity
+                .spiffe
+                .service()
+                .map_or("", |own| own.datacenter.as_str()),
+            limits: CircuitLimits::default(),
+            outlier: Some(OutlierPolicy::default()),
+            terms: terms.clone(),
+        }
+    }
 }
 
 /// Where the instances of targets are looked up.

@@ -2,17 +2,13 @@
 //! Envoy.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::consul::HTTP_API;
 use crate::process::Process;
+use crate::ready::ready;
 use crate::tools;
-use crate::wait;
-use crate::world::{World, listens};
-
-/// The scenarios allow a proxy this long to become ready.
-const READY: Duration = Duration::from_secs(30);
+use crate::world::World;
 
 /// Which gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,21 +81,7 @@ impl EntryGateway {
 
     /// Waits until it is ready, with these listeners open.
     pub async fn ready(&mut self, ports: &[u16]) {
-        let what = format!("{} is ready", self.process.name());
-        wait::until(&what, READY, async || {
-            self.process.assert_running();
-            match self.admin.ready().await? {
-                200 => {}
-                status => return Err(format!("/ready answers {status}")),
-            }
-            let missing: Vec<_> = ports.iter().filter(|port| !listens(**port)).collect();
-            if missing.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("nothing listens on {missing:?}"))
-            }
-        })
-        .await;
+        ready(&mut self.process, self.admin, ports).await;
     }
 }
 

@@ -3,17 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::consul::HTTP_API;
 use crate::process::Process;
+use crate::ready::ready;
 use crate::tools;
-use crate::wait;
 use crate::world::World;
-
-/// The scenarios allow a proxy this long to become ready.
-const READY: Duration = Duration::from_secs(30);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -72,15 +68,7 @@ impl Gateway {
     }
 
     async fn ready(&mut self) {
-        let what = format!("{} is ready", self.process.name());
-        wait::until(&what, READY, async || {
-            self.process.assert_running();
-            match self.admin.ready().await? {
-                200 => Ok(()),
-                status => Err(format!("/ready answers {status}")),
-            }
-        })
-        .await;
+        ready(&mut self.process, self.admin, &[]).await;
     }
 }
 

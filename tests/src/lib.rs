@@ -18,6 +18,8 @@ pub mod mesh_gateway;
 pub mod sidecar;
 pub mod terminating;
 
+mod ready;
+
 pub mod admin;
 pub mod client;
 pub mod load;

@@ -1,18 +1,14 @@
 //! A mesh gateway that registers itself with the agent: Meridian's or a real Envoy.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::consul::HTTP_API;
 use crate::process::Process;
+use crate::ready::ready;
 use crate::sidecar::Kind;
 use crate::tools;
-use crate::wait;
-use crate::world::{World, listens};
-
-/// The scenarios allow a proxy this long to become ready.
-const READY: Duration = Duration::from_secs(30);
+use crate::world::World;
 
 /// Where mesh gateways listen.
 pub const PORT: u16 = 8443;
@@ -51,15 +47,7 @@ impl MeshGateway {
     }
 
     async fn ready(&mut self) {
-        wait::until("the mesh gateway is ready", READY, async || {
-            self.process.assert_running();
-            match self.admin.ready().await? {
-                200 if listens(PORT) => Ok(()),
-                200 => Err(format!("nothing listens on {PORT}")),
-                status => Err(format!("/ready answers {status}")),
-            }
-        })
-        .await;
+        ready(&mut self.process, self.admin, &[PORT]).await;
     }
 }
 

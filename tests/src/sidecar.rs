@@ -1,17 +1,13 @@
 //! A sidecar beside a registered service: Meridian's or a real Envoy.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::consul::{HTTP_API, Service};
 use crate::process::Process;
+use crate::ready::ready;
 use crate::tools;
-use crate::wait;
-use crate::world::{World, listens};
-
-/// The scenarios allow a proxy this long to become ready.
-const READY: Duration = Duration::from_secs(30);
+use crate::world::World;
 
 /// Who stands beside the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,21 +75,7 @@ impl Sidecar {
 
     /// Waits until the admin listener says ready and every listener is open.
     pub async fn ready(&mut self) {
-        let what = format!("{} is ready", self.process.name());
-        wait::until(&what, READY, async || {
-            self.process.assert_running();
-            let status = self.admin.ready().await?;
-            if status != 200 {
-                return Err(format!("/ready answers {status}"));
-            }
-            let missing: Vec<_> = self.ports.iter().filter(|port| !listens(**port)).collect();
-            if missing.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("nothing listens on {missing:?}"))
-            }
-        })
-        .await;
+        ready(&mut self.process, self.admin, &self.ports).await;
     }
 }
 

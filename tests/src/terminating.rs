@@ -2,18 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::consul::HTTP_API;
 use crate::process::Process;
+use crate::ready::ready;
 use crate::sidecar::Kind;
 use crate::tools;
-use crate::wait;
-use crate::world::{World, listens};
-
-/// The scenarios allow a proxy this long to become ready.
-const READY: Duration = Duration::from_secs(30);
+use crate::world::World;
 
 /// Name of the gateway's service.
 pub const NAME: &str = "tgw";
@@ -72,14 +68,6 @@ impl TerminatingGateway {
     }
 
     async fn ready(&mut self) {
-        wait::until("the terminating gateway is ready", READY, async || {
-            self.process.assert_running();
-            match self.admin.ready().await? {
-                200 if listens(PORT) => Ok(()),
-                200 => Err(format!("nothing listens on {PORT}")),
-                status => Err(format!("/ready answers {status}")),
-            }
-        })
-        .await;
+        ready(&mut self.process, self.admin, &[PORT]).await;
     }
 }

@@ -9,6 +9,16 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+/// What may be wrong with a leaf of the mesh, and what that is called.
+const FLAWS: [(Flaw, HandshakeFailure); 6] = [
+    (Flaw::Expired, HandshakeFailure::Expired),
+    (Flaw::NotYetValid, HandshakeFailure::NotYetValid),
+    (Flaw::NoUri, HandshakeFailure::BadSpiffe),
+    (Flaw::TwoUris, HandshakeFailure::BadSpiffe),
+    (Flaw::NoSpiffe, HandshakeFailure::BadSpiffe),
+    (Flaw::Authority, HandshakeFailure::BadSpiffe),
+];
+
 type Server = tokio_rustls::server::TlsStream<DuplexStream>;
 
 /// What each side makes of the handshake: its failure, or the server's stream.
@@ -69,14 +79,7 @@ async fn services_of_one_mesh_meet_and_know_each_other() {
 async fn clients_with_flawed_leaves_are_refused_each_for_its_reason() {
     let ca = Authority::new("td");
     let api = ca.identity("api", Flaw::None);
-    for (flaw, failure) in [
-        (Flaw::Expired, HandshakeFailure::Expired),
-        (Flaw::NotYetValid, HandshakeFailure::NotYetValid),
-        (Flaw::NoUri, HandshakeFailure::BadSpiffe),
-        (Flaw::TwoUris, HandshakeFailure::BadSpiffe),
-        (Flaw::NoSpiffe, HandshakeFailure::BadSpiffe),
-        (Flaw::Authority, HandshakeFailure::BadSpiffe),
-    ] {
+    for (flaw, failure) in FLAWS {
         let web = ca.identity("web", flaw);
         let met = mesh(&api, &web, &ca.transport(&web, "api")).await;
         assert_eq!(met.server.err(), Some(failure), "{flaw:?}");
@@ -88,14 +91,7 @@ async fn clients_with_flawed_leaves_are_refused_each_for_its_reason() {
 async fn servers_with_flawed_leaves_are_refused_each_for_its_reason() {
     let ca = Authority::new("td");
     let web = ca.identity("web", Flaw::None);
-    for (flaw, failure) in [
-        (Flaw::Expired, HandshakeFailure::Expired),
-        (Flaw::NotYetValid, HandshakeFailure::NotYetValid),
-        (Flaw::NoUri, HandshakeFailure::BadSpiffe),
-        (Flaw::TwoUris, HandshakeFailure::BadSpiffe),
-        (Flaw::NoSpiffe, HandshakeFailure::BadSpiffe),
-        (Flaw::Authority, HandshakeFailure::BadSpiffe),
-    ] {
+    for (flaw, failure) in FLAWS {
         let api = ca.identity("api", flaw);
         let met = mesh(&api, &web, &ca.transport(&web, "api")).await;
         assert_eq!(met.client, Err(failure), "{flaw:?}");

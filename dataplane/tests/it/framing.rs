@@ -8,6 +8,10 @@ use meridian_model::Snapshot;
 use meridian_model::UpstreamProtocol::Http1;
 use std::net::SocketAddr;
 
+/// A head whose body waits for leave.
+const EXPECTING: &str =
+    "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+
 #[tokio::test]
 async fn many_requests_share_one_connection_on_either_side() {
     let origin = Origin::answering(|seen| response(200, seen.path())).await;
@@ -112,9 +116,7 @@ async fn an_expectation_at_the_edge_is_met_by_the_origin() {
     .await;
     let proxy = Proxy::start(at_the_edge(origin.address)).await;
     let mut client = Client::connect(proxy.address("in")).await;
-    client
-        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
-        .await;
+    client.send(EXPECTING).await;
     assert_eq!(client.head().await.status, 100);
     client.send("body").await;
     let answer = client.response().await;
@@ -132,9 +134,7 @@ async fn an_origin_behind_the_edge_may_refuse_before_the_body_is_sent() {
     .await;
     let proxy = Proxy::start(at_the_edge(origin.address)).await;
     let mut client = Client::connect(proxy.address("in")).await;
-    client
-        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
-        .await;
+    client.send(EXPECTING).await;
     assert_eq!(client.response().await.status, 417);
 }
 
@@ -143,9 +143,7 @@ async fn an_expectation_in_the_mesh_is_met_by_us_whatever_the_origin_knows_of_it
     let origin = Origin::ok().await;
     let proxy = Proxy::start(simple(Http1, origin.address)).await;
     let mut client = Client::connect(proxy.address("in")).await;
-    client
-        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
-        .await;
+    client.send(EXPECTING).await;
     assert_eq!(client.head().await.status, 100);
     client.send("body").await;
     let answer = client.response().await;

@@ -164,16 +164,13 @@ fn meshed(backend: &Backend, service: &ConsulService, sight: &Sight<'_>) -> Foun
         Known::Value(chain) => filtered(chain, service),
     };
     let setting = Setting {
-        label: backend.cluster.name.as_str(),
-        identity: &identity.name,
-        trust_domain: identity.spiffe.trust_domain(),
-        datacenter: identity
-            .spiffe
-            .service()
-            .map_or("", |own| own.datacenter.as_str()),
         limits: backend.cluster.limits,
         outlier: backend.cluster.outlier,
-        terms: TlsTerms::default(),
+        ..Setting::of_gateway(
+            backend.cluster.name.as_str(),
+            identity,
+            &TlsTerms::default(),
+        )
     };
     match chain::translate(&chain, &setting, sight.knowledge) {
         None => Found::Waiting,

@@ -7,7 +7,7 @@
 mod route;
 
 use super::{certificate, edge, identity, mesh};
-use crate::chain::{self, Traffic};
+use crate::chain::{self, Setting, Traffic};
 use crate::knowledge::{Knowledge, Known, NoEntry, Topic};
 use crate::publish::Contents;
 use crate::role::Role;
@@ -282,7 +282,7 @@ impl Sight<'_> {
                     }
                 };
                 let label = format!("{}/{}", bound.name, one.name);
-                let setting = edge::setting(&label, self.identity, &self.outgoing);
+                let setting = Setting::of_gateway(&label, self.identity, &self.outgoing);
                 let translated = chain::translate(chain, &setting, self.knowledge)?;
                 contents.rejected.extend(translated.rejected);
                 for cluster in translated.clusters {

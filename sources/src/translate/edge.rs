@@ -2,7 +2,7 @@
 
 use super::inbound::TCP_IDLE;
 use super::terms::terms;
-use crate::chain::{self, Setting};
+use crate::chain;
 use crate::gateways;
 use crate::knowledge::{ChainQuery, Knowledge, Known, Topic};
 use crate::publish::Contents;
@@ -12,10 +12,8 @@ use meridian_model::listener::{
     Alpn, ClientCertificateHeader, ClientTrust, EdgeTls, HttpService, PathNormalization,
     ServerCertificate, TcpService,
 };
-use meridian_model::policy::{CircuitLimits, OutlierPolicy};
 use meridian_model::{
-    Bind, ClusterName, Direction, Identity, Listener, ListenerName, RouteTable, Security, Service,
-    Snapshot, TlsTerms,
+    Bind, ClusterName, Direction, Listener, ListenerName, RouteTable, Security, Service, Snapshot,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -149,22 +147,6 @@ pub(crate) fn known_chain<'a>(
             "no discovery chain of `{}`: {reason}",
             query.service
         ))),
-    }
-}
-
-/// What chains are translated with; `terms` is the TLS that is offered to the mesh.
-pub(crate) fn setting<'a>(label: &'a str, identity: &'a Identity, terms: &TlsTerms) -> Setting<'a> {
-    Setting {
-        label,
-        identity: &identity.name,
-        trust_domain: identity.spiffe.trust_domain(),
-        datacenter: identity
-            .spiffe
-            .service()
-            .map_or("", |own| own.datacenter.as_str()),
-        limits: CircuitLimits::default(),
-        outlier: Some(OutlierPolicy::default()),
-        terms: terms.clone(),
     }
 }
 

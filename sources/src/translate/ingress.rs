@@ -234,7 +234,7 @@ impl Sight<'_> {
         let setting = Setting {
             limits: limits(own, &self.entry.defaults),
             outlier: Some(outlier(own, &self.entry.defaults)),
-            ..edge::setting(&label, self.identity, &self.outgoing)
+            ..Setting::of_gateway(&label, self.identity, &self.outgoing)
         };
         let Translated {
             clusters,

@@ -4,7 +4,7 @@
 
 use super::words::{conditions, destination, merged, refine};
 use super::{Alternative, Sight, query};
-use crate::chain::{self, Translated, upstream_protocol};
+use crate::chain::{self, Setting, Translated, upstream_protocol};
 use crate::publish::Contents;
 use crate::translate::edge;
 use consul::chain::{
@@ -197,7 +197,7 @@ impl Merged {
         };
         let node = Node::Router(router);
         self.chain.nodes.insert(ROUTER.to_owned(), node);
-        let setting = edge::setting(sight.gateway, sight.identity, &sight.outgoing);
+        let setting = Setting::of_gateway(sight.gateway, sight.identity, &sight.outgoing);
         let Translated {
             clusters,
             traffic,
