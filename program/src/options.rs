@@ -21,7 +21,7 @@ pub struct ProgramOptions {
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", hide_env_values = true)]
     pub log_level: Option<String>,
     /// Threads that move traffic [default: one a processor; a sidecar takes two at most].
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = from_one)]
     pub threads: Option<NonZeroUsize>,
 }
 
@@ -104,6 +104,10 @@ type Layer<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// What the first layer that speaks about a variable says. A token and a token
 /// file shadow each other, as a file and a directory of authorities do: the
 /// layer that names either decides about both.
+fn from_one(words: &str) -> Result<NonZeroUsize, &'static str> {
+    words.parse().map_err(|_| "expected a number, 1 or more")
+}
+
 fn first(layers: &[Layer<'_>], name: &str) -> Option<String> {
     let alternatives: &[&str] = match name {
         TOKEN | TOKEN_FILE => &[TOKEN, TOKEN_FILE],

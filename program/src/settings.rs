@@ -5,7 +5,7 @@ use crate::options::{TOKEN, TOKEN_FILE};
 use meridian_config as config;
 use meridian_dataplane::admin::{AdminConfig, AdminError, AdminToken};
 use meridian_telemetry::access_log::{self, AccessLogConfig, AccessLogFormat};
-use meridian_telemetry::log::{LogConfig, LogFormat};
+use meridian_telemetry::log::{self, LogConfig, LogError, LogFormat};
 use meridian_telemetry::trace::{Sampler, SpanExportConfig};
 use std::io;
 use std::num::NonZeroUsize;
@@ -48,8 +48,11 @@ pub enum SettingsError {
         path: PathBuf,
     },
     /// The admin listener would be open to everyone.
-    #[error("refuse the admin listener; --admin-token-file gives it a token")]
-    Admin(#[source] AdminError),
+    #[error("{0}; --admin-token-file gives it one")]
+    Admin(AdminError),
+    /// The log's filter can't be used.
+    #[error(transparent)]
+    Log(LogError),
 }
 
 /// Who runs: what a trace view shows.
@@ -65,7 +68,8 @@ impl Settings {
     /// The file's settings, under those of the command line.
     ///
     /// # Errors
-    /// When the admin token can't be read, or is missing where one is needed.
+    /// When the admin token can't be read, or is missing where one is needed, or the log's filter
+    /// can't be used.
     pub fn new(
         named: Named<'_>,
         file: &config::Startup,
@@ -73,6 +77,8 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let threads = file.threads.and_then(|n| NonZeroUsize::new(n.into()));
         let filter = options.log_level.as_deref();
+        let filter = filter.unwrap_or(file.telemetry.log_level.as_str());
+        log::check(filter).map_err(SettingsError::Log)?;
         let admin = AdminConfig {
             bind: options.admin_bind.unwrap_or(file.admin),
             token: admin_token(options)?,
@@ -82,9 +88,7 @@ impl Settings {
             workers: options.threads.or(threads).unwrap_or(named.workers),
             admin,
             log: LogConfig {
-                filter: filter
-                    .unwrap_or(file.telemetry.log_level.as_str())
-                    .to_owned(),
+                filter: filter.to_owned(),
                 format: LogFormat::Auto,
             },
             access_log: access_log(&file.telemetry.access_log),
@@ -225,7 +229,30 @@ mod tests {
             workers: ONE,
         };
         let refused = Settings::new(named, &startup("version: mesh/v1\n"), &options);
-        assert!(matches!(refused, Err(SettingsError::Admin(_))));
+        let Err(error @ SettingsError::Admin(_)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(
+            error.to_string(),
+            "admin listener 0.0.0.0:19000 is not on loopback and has no token; \
+             --admin-token-file gives it one"
+        );
+    }
+
+    #[test]
+    fn a_log_filter_that_cannot_be_used_is_refused_once() {
+        let options = ProgramOptions {
+            log_level: Some("a=b=c".into()),
+            ..ProgramOptions::default()
+        };
+        let named = Named {
+            service: "web",
+            workers: ONE,
+        };
+        let refused = Settings::new(named, &startup("version: mesh/v1\n"), &options);
+        let error = refused.expect_err("a level is no such word");
+        assert!(error.to_string().contains("\"a=b=c\": "), "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "said once");
     }
 
     #[test]

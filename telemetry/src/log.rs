@@ -66,13 +66,12 @@ impl Default for LogConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter is not in the syntax of `RUST_LOG`. The caller's fault.
-    #[error("parse log filter {filter:?}")]
+    #[error("log filter {filter:?}: {reason}")]
     Filter {
         /// The filter as it was given.
         filter: String,
-        /// What is wrong with it.
-        #[source]
-        source: ParseError,
+        /// What is wrong with it. Its own causes would say the same again.
+        reason: ParseError,
     },
     /// Something else has installed a global subscriber or logger before.
     #[error("install the log")]
@@ -109,6 +108,14 @@ impl LogControl {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// Whether a filter can be used.
+///
+/// # Errors
+/// [`LogError::Filter`] when it does not parse.
+pub fn check(filter: &str) -> Result<(), LogError> {
+    parse(filter).map(drop)
 }
 
 /// Installs the log of this process. Called once, early in `main`.
@@ -181,9 +188,9 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     });
     EnvFilter::builder()
         .parse(&directives)
-        .map_err(|source| LogError::Filter {
+        .map_err(|reason| LogError::Filter {
             filter: filter.to_owned(),
-            source,
+            reason,
         })
 }
 

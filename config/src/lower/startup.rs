@@ -66,7 +66,7 @@ impl Default for Telemetry {
 
 fn admin(admin: &file::Admin, cx: &mut Context<'_>, path: &Path) -> std::net::SocketAddr {
     if !admin.bind.0.ip().is_loopback() {
-        let message = "whoever reaches this address can read metrics and drain the program";
+        let message = "not on loopback: the program starts with --admin-token-file only";
         cx.warn(&path.key("bind"), message);
     }
     admin.bind.0
