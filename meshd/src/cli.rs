@@ -23,7 +23,7 @@ Examples:
     meshd run --sidecar-for web
 
   A gateway between datacenters, or to services outside of the mesh:
-    meshd run --gateway mesh --service mesh-gateway --address 10.0.0.1:8443 \
+    meshd run --gateway mesh --service mesh-gateway --address 10.0.0.1:8443 \\
               --wan-address 203.0.113.1:443 --register
     meshd run --gateway terminating --service egress --address 10.0.0.1:8444 --register
 
@@ -85,10 +85,10 @@ pub(crate) struct Which {
     #[arg(long, value_name = "NAME", requires = "gateway")]
     service: Option<String>,
     /// Where the gateway listens, and is called by its own datacenter.
-    #[arg(long, value_name = "HOST:PORT", requires = "gateway")]
+    #[arg(long, value_name = "IP:PORT", requires = "gateway")]
     address: Option<SocketAddr>,
     /// Where other datacenters call the gateway, if not there.
-    #[arg(long, value_name = "HOST:PORT", requires = "gateway")]
+    #[arg(long, value_name = "IP:PORT", requires = "gateway")]
     wan_address: Option<SocketAddr>,
     /// Let a mesh gateway carry the connections of Consul's own servers, where datacenters are
     /// federated through gateways.
@@ -175,6 +175,12 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_shows_commands_as_a_shell_takes_them() {
+        let help = Cli::command().render_help().to_string();
+        assert!(help.contains("10.0.0.1:8443 \\\n"), "{help}");
     }
 
     #[test]
