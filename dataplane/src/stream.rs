@@ -117,6 +117,9 @@ async fn connect(
         if tried.contains(&picked.member.id()) {
             break;
         }
+        if !tried.is_empty() {
+            cluster.metrics.retried(RetryReason::ConnectFailure);
+        }
         let address = &picked.member.endpoint().address;
         story.tried(cluster, address);
         let limit = cluster.model.connect_timeout;
@@ -156,7 +159,6 @@ fn failed(
         cluster.metrics.handshake(failure.metric());
     }
     cluster.metrics.failed(error_class, began.elapsed());
-    cluster.metrics.retried(RetryReason::ConnectFailure);
     tracing::warn!(
         cluster = %cluster.model.name,
         endpoint = %picked.member.endpoint().address,
