@@ -23,6 +23,17 @@ fn every_shipped_file_loads_without_a_warning() {
 }
 
 #[test]
+fn the_file_that_the_readme_shows_loads_without_a_warning() {
+    let readme = read(&crate_dir().join("../README.md"));
+    let mut blocks = readme.split("```yaml\n").skip(1);
+    let file = blocks.next().and_then(|rest| rest.split("```").next());
+    let loaded = GatewayFile::parse(file.unwrap(), "README.md");
+    let report = loaded.map_or_else(|report| report, |loaded| loaded.warnings);
+    assert!(report.is_empty(), "{report}");
+    assert_eq!(blocks.next(), None, "one file is shown");
+}
+
+#[test]
 fn every_misspelt_key_is_refused_by_name() {
     for file in shipped() {
         let stage = Stage::new();
