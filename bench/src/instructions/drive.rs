@@ -4,6 +4,9 @@
 //! that is woken by it, and which of both happens is up to the machine. So client
 //! and origin speak only when every thread of the proxy sleeps.
 
+#[path = "drive/grpc.rs"]
+mod grpc;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -67,8 +70,14 @@ fn run(scene: Scene, requests: u32, profiles: Option<&Path>) -> anyhow::Result<u
     let traced = Traced::start(scene, origin, &file)?;
     let process = traced.child.id();
     // Ends with the process: it serves one connection, and waits in vain for a second.
-    thread::spawn(move || serve(&listener, process));
-    traced.send(requests)?;
+    thread::spawn(move || match scene {
+        Scene::Grpc => grpc::serve(&listener, process),
+        Scene::Edge | Scene::Mesh => serve(&listener, process),
+    });
+    match scene {
+        Scene::Grpc => grpc::send(traced.address, process, requests)?,
+        Scene::Edge | Scene::Mesh => traced.send(requests)?,
+    }
     let counted = traced.end(&file);
     if profiles.is_none() {
         // It is in the way of nobody but the next one of this name.

@@ -37,6 +37,8 @@ pub(crate) enum Scene {
     /// Two sidecars in a row: HTTP/1.1 under mutual TLS, an intention, the
     /// client-certificate header, metrics. Both are counted.
     Mesh,
+    /// The same with HTTP/2 all the way, and gRPC calls.
+    Grpc,
 }
 
 impl Scene {
@@ -45,6 +47,7 @@ impl Scene {
         match self {
             Self::Edge => "edge",
             Self::Mesh => "mesh",
+            Self::Grpc => "grpc",
         }
     }
 }
@@ -62,7 +65,8 @@ pub(crate) fn serve(scene: Scene, origin: u16) -> anyhow::Result<()> {
     runtime.block_on(async {
         let running = match scene {
             Scene::Edge => vec![Running::start(edge(origin), true).await?],
-            Scene::Mesh => pair(origin).await?,
+            Scene::Mesh => pair(origin, UpstreamProtocol::Http1).await?,
+            Scene::Grpc => pair(origin, UpstreamProtocol::Http2).await?,
         };
         let address = running.last().context("a scene without proxies")?.address;
         writeln!(std::io::stdout(), "{address}").context("saying where it listens")?;
@@ -138,11 +142,13 @@ fn edge(origin: SocketAddr) -> Snapshot {
     snapshot
 }
 
-async fn pair(origin: SocketAddr) -> anyhow::Result<Vec<Running>> {
+async fn pair(origin: SocketAddr, protocol: UpstreamProtocol) -> anyhow::Result<Vec<Running>> {
     let authority = Authority::new()?;
     let (web, api) = (authority.identity("web")?, authority.identity("api")?);
-    let callee = Running::start(inbound(&web, &api, origin), false).await?;
-    let caller = Running::start(outbound(&web, &api, callee.address), false).await?;
+    let callee = speaking(protocol, inbound(&web, &api, origin));
+    let callee = Running::start(callee, false).await?;
+    let caller = speaking(protocol, outbound(&web, &api, callee.address));
+    let caller = Running::start(caller, false).await?;
     Ok(vec![callee, caller])
 }
 
@@ -194,6 +200,14 @@ fn outbound(web: &Identity, api: &Identity, callee: SocketAddr) -> Snapshot {
     put_listener(&mut snapshot, Direction::Outbound, Security::Plain, service);
     put_cluster(&mut snapshot, "api", mesh(web, api), callee);
     put_identity(&mut snapshot, web);
+    snapshot
+}
+
+/// The same with clusters that speak a protocol.
+fn speaking(protocol: UpstreamProtocol, mut snapshot: Snapshot) -> Snapshot {
+    for cluster in snapshot.clusters.values_mut() {
+        Arc::make_mut(cluster).protocol = protocol;
+    }
     snapshot
 }
 
