@@ -23,6 +23,7 @@
 //! | `call`, `grpc` | requests of our own |
 //! | `logs` | access logs for collectors |
 //! | `upstream` | connections to endpoints |
+//! | `gather` | a turn of an HTTP/2 connection in one write |
 //! | `access_log` | which log takes finished requests |
 //! | [`probe`] | one handshake, for an operator who asks |
 //! | [`admin`] | the operators' own listener |
@@ -59,6 +60,7 @@ pub mod balance;
 pub mod resilience;
 
 mod call;
+mod gather;
 mod grpc;
 mod logs;
 mod upstream;

@@ -6,6 +6,7 @@
 //! profile and address that it was made with, so identities never mix.
 
 pub(crate) mod dial;
+mod http2;
 pub(crate) mod io;
 pub(crate) mod pool;
 pub(crate) mod profile;

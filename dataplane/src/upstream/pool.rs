@@ -23,7 +23,6 @@ use crate::balance::{Member, OpenConnection};
 use crate::resilience::{Breaker, Permit};
 use meridian_model::{EndpointAddress, UpstreamProtocol};
 use meridian_telemetry::metrics::{ClusterMetrics, Open};
-use pingora_error::Error;
 use std::hash::{Hash, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
@@ -100,7 +99,7 @@ pub(crate) enum ConnectError {
     Dial(#[from] DialError),
     /// One was made, and its HTTP/2 preface failed.
     #[error("HTTP/2 handshake failed")]
-    Http2(#[source] Box<Error>),
+    Http2(#[source] h2::Error),
     /// The cluster has no room for another connection, or for another that waits for one.
     #[error("the cluster's connections are used up")]
     Overflow,

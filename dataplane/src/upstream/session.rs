@@ -4,6 +4,7 @@
 mod http1;
 mod http2;
 
+use super::http2::Slot;
 use super::io::UpstreamIo;
 use super::pool::{Origin, PoolKey};
 use crate::resilience::Permit;
@@ -11,7 +12,6 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http1::Http1;
 use http2::Http2;
-use pingora_core::protocols::http::v2::client::Http2Session;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -47,6 +47,17 @@ pub(crate) enum ResponseEvent {
     Unblocked,
 }
 
+impl ResponseEvent {
+    /// Whether nothing follows.
+    fn is_last(&self) -> bool {
+        match self {
+            Self::Head { end, .. } | Self::Body { end, .. } => *end,
+            Self::Trailers(_) | Self::End => true,
+            Self::Informational(_) | Self::Unblocked => false,
+        }
+    }
+}
+
 impl Session {
     /// A request on a connection of its own, with its leave.
     pub(crate) fn http1(key: PoolKey, origin: Origin, io: Box<UpstreamIo>, leave: Permit) -> Self {
@@ -58,11 +69,11 @@ impl Session {
     }
 
     /// A request as a stream of a connection, with its leave.
-    pub(crate) fn http2(stream: Http2Session, leave: Permit) -> Self {
+    pub(crate) fn http2(slot: Slot, leave: Permit) -> Self {
         Self {
             reused: false,
             leave,
-            codec: Codec::Http2(Box::new(Http2::new(stream))),
+            codec: Codec::Http2(Box::new(Http2::new(slot))),
         }
     }
 
@@ -94,6 +105,14 @@ impl Session {
         match &mut self.codec {
             Codec::Http1(http1) => http1.send_body(bytes, end).await,
             Codec::Http2(http2) => http2.send_body(bytes, end),
+        }
+    }
+
+    /// Takes the trailers, which end the request. HTTP/1.1 has the end alone.
+    pub(crate) async fn send_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        match &mut self.codec {
+            Codec::Http1(http1) => http1.send_body(Bytes::new(), true).await,
+            Codec::Http2(http2) => http2.send_trailers(trailers),
         }
     }
 

@@ -5,9 +5,9 @@ use super::{ConnectError, Origin, PoolKey, WANTED, leave_for_request, leave_to_w
 use crate::resilience::Permit;
 use crate::upstream::DialError;
 use crate::upstream::dial::dial;
+use crate::upstream::http2::Connection;
 use crate::upstream::session::Session;
 use meridian_telemetry::metrics::ClusterMetrics;
-use pingora_core::connectors::http::v2::{ConnectionRef, H2HandshakeSettings, handshake};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::pin;
@@ -15,15 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
-
-/// Streams on one HTTP/2 connection before another is made; the least that
-/// RFC 9113 recommends servers to allow.
-const STREAMS_PER_CONNECTION: usize = 100;
-
-/// Receive windows, far under pingora's 8 MiB: a slow client may make us hold
-/// a whole window for it.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// How long the other workers may take to look whether they have a connection with room:
 /// much longer than they need, or than it takes to make one nearby.
@@ -54,7 +45,7 @@ struct Multiplexed {
 /// worker that made it.
 #[derive(Clone)]
 struct Lent {
-    connection: ConnectionRef,
+    connection: Connection,
     origin: Arc<Origin>,
 }
 
@@ -91,17 +82,14 @@ pub(super) async fn connect(
                     }
                 };
                 let connection = dial_http2(key, deadline, limit).await?;
-                let stream = connection
-                    .spawn_stream()
-                    .await
-                    .map_err(ConnectError::Http2)?;
+                let slot = connection.slot().await.map_err(ConnectError::Http2)?;
                 let origin = Arc::new(Origin::new(key, metrics, permit));
                 let made = Lent { connection, origin };
                 keep(key.clone(), made.clone());
                 lend(key, &made);
                 drop(turn);
-                if let Some(stream) = stream {
-                    return Ok(Session::http2(stream, leave_for_request(key)?));
+                if let Some(slot) = slot {
+                    return Ok(Session::http2(slot, leave_for_request(key)?));
                 }
             }
         }
@@ -155,16 +143,12 @@ pub(super) fn sweep(now: Instant) {
 /// A stream on a connection; `None` where it takes no more.
 async fn open_stream(
     key: &PoolKey,
-    connection: &ConnectionRef,
+    connection: &Connection,
 ) -> Result<Option<Session>, ConnectError> {
-    match connection.spawn_stream().await {
-        Ok(Some(stream)) => Ok(Some(Session::http2(stream, leave_for_request(key)?))),
-        Ok(None) => Ok(None),
-        Err(_) => {
-            // Whoever looks next sees the mark, and makes another connection.
-            connection.mark_shutdown();
-            Ok(None)
-        }
+    match connection.slot().await {
+        Ok(Some(slot)) => Ok(Some(Session::http2(slot, leave_for_request(key)?))),
+        // Full, or leaving: another is looked for, or made.
+        Ok(None) | Err(_) => Ok(None),
     }
 }
 
@@ -240,13 +224,9 @@ async fn dial_http2(
     key: &PoolKey,
     deadline: tokio::time::Instant,
     limit: Duration,
-) -> Result<ConnectionRef, ConnectError> {
+) -> Result<Connection, ConnectError> {
     let io = dial(key.address(), &key.profile, limit).await?;
-    let mut settings = H2HandshakeSettings::new();
-    settings.max_streams = STREAMS_PER_CONNECTION;
-    settings.stream_window_size = Some(STREAM_WINDOW);
-    settings.connection_window_size = Some(CONNECTION_WINDOW);
-    match tokio::time::timeout_at(deadline, handshake(Box::new(io), settings)).await {
+    match tokio::time::timeout_at(deadline, Connection::open(io)).await {
         Ok(result) => result.map_err(ConnectError::Http2),
         Err(_) => Err(DialError::Timeout(limit).into()),
     }
@@ -254,7 +234,7 @@ async fn dial_http2(
 
 /// What to do about an HTTP/2 request.
 enum Next {
-    Use(ConnectionRef),
+    Use(Connection),
     Wait(Arc<Notify>),
     Dial(DialTurn),
 }
@@ -296,12 +276,9 @@ fn look(key: &PoolKey, now: Instant) -> Next {
 impl Shared {
     /// A connection with room for a stream. Forgets those that are closed.
     fn free(&mut self, now: Instant) -> Option<&mut Multiplexed> {
-        self.connections.retain(|c| {
-            let connection = &c.lent.connection;
-            !connection.is_closed() && !connection.is_shutting_down()
-        });
+        self.connections.retain(|c| !c.lent.connection.is_retired());
         self.connections
             .iter_mut()
-            .find(|c| c.lent.connection.more_streams_allowed() && c.lent.origin.may_carry(now))
+            .find(|c| c.lent.connection.has_room() && c.lent.origin.may_carry(now))
     }
 }

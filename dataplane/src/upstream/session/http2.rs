@@ -1,65 +1,71 @@
 //! A request as a stream of an HTTP/2 connection.
 
 use super::ResponseEvent;
+use crate::upstream::http2::Slot;
 use bytes::Bytes;
-use h2::SendStream;
-use http::header::HOST;
-use pingora_core::protocols::http::v2::client::Http2Session;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, Request, Version};
 use pingora_error::{Error, ErrorType, OrErr, Result};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 pub(super) struct Http2 {
-    stream: Http2Session,
-    /// Taken out once the head is sent, so that writing and reading don't exclude each other.
+    slot: Slot,
+    /// There once the head is sent.
     body: Option<SendStream<Bytes>>,
     unsent: Frames,
-    phase: Phase,
+    response: Response,
 }
 
 /// Pieces of a request's body that wait for the upstream's window.
 #[derive(Default)]
 struct Frames {
     pieces: VecDeque<Bytes>,
-    /// The end is among what waits.
-    end: bool,
+    /// How it ends, among what waits.
+    end: Option<End>,
 }
 
-/// How far an HTTP/2 response has been read.
-#[derive(PartialEq)]
-enum Phase {
-    Head,
+/// How a request ends.
+enum End {
     Body,
+    Trailers(HeaderMap),
+}
+
+/// How far a response has been read.
+enum Response {
+    Unasked,
+    Head(ResponseFuture),
+    Body(RecvStream),
     Done,
 }
 
 impl Http2 {
-    pub(super) fn new(stream: Http2Session) -> Self {
+    pub(super) fn new(slot: Slot) -> Self {
         Self {
-            stream,
+            slot,
             body: None,
             unsent: Frames::default(),
-            phase: Phase::Head,
+            response: Response::Unasked,
         }
     }
 
     pub(super) fn send_head(&mut self, mut head: Box<RequestHeader>, end: bool) -> Result<()> {
         address_by_authority(&mut head)?;
-        self.stream.write_request_header(head, end)?;
-        self.body = self.stream.take_request_body_writer();
+        head.set_version(Version::HTTP_2);
+        let request = Request::from_parts((*head).into(), ());
+        let (response, body) = self
+            .slot
+            .opener
+            .send_request(request, end)
+            .or_err(ErrorType::H2Error, "while sending request")?;
+        self.response = Response::Head(response);
+        self.body = Some(body);
         Ok(())
-    }
-
-    pub(super) fn is_blocked(&self) -> bool {
-        !self.unsent.is_empty()
-    }
-
-    pub(super) fn abort(mut self) {
-        if let Some(body) = &mut self.body {
-            body.send_reset(h2::Reason::CANCEL);
-        }
     }
 
     pub(super) fn send_body(&mut self, bytes: Bytes, end: bool) -> Result<()> {
@@ -69,61 +75,148 @@ impl Http2 {
         if !bytes.is_empty() {
             self.unsent.pieces.push_back(bytes);
         }
-        self.unsent.end |= end;
+        if end {
+            self.unsent.end = Some(End::Body);
+        }
         Ok(())
     }
 
+    pub(super) fn send_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.send_body(Bytes::new(), false)?;
+        self.unsent.end = Some(End::Trailers(trailers));
+        Ok(())
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     pub(super) async fn next(&mut self) -> Result<ResponseEvent> {
-        let blocked = self.is_blocked();
-        let Self {
-            stream,
-            body,
-            unsent,
-            phase,
-        } = self;
-        tokio::select! {
-            biased;
-            event = read(stream, phase) => event,
-            () = poll_fn(|cx| unsent.poll_send(body.as_mut(), cx)), if blocked => {
-                Ok(ResponseEvent::Unblocked)
-            }
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent>> {
+        if let Poll::Ready(event) = self.response.poll_next(cx) {
+            return Poll::Ready(event);
+        }
+        if self.unsent.is_empty() {
+            return Poll::Pending;
+        }
+        ready!(self.unsent.poll_send(self.body.as_mut(), cx));
+        Poll::Ready(Ok(ResponseEvent::Unblocked))
+    }
+
+    pub(super) fn abort(mut self) {
+        if let Some(body) = &mut self.body {
+            body.send_reset(Reason::CANCEL);
         }
     }
 }
 
-async fn read(stream: &mut Http2Session, phase: &mut Phase) -> Result<ResponseEvent> {
-    match phase {
-        Phase::Head => {
-            stream.read_response_header().await?;
-            let end = stream.check_response_end_or_error()?;
-            *phase = if end { Phase::Done } else { Phase::Body };
-            let head = stream.response_header().ok_or_else(|| {
-                Error::explain(ErrorType::InternalError, "head was read and is gone")
-            })?;
-            Ok(ResponseEvent::Head {
-                head: Box::new(head.clone()),
-                end,
-            })
-        }
-        Phase::Body => {
-            if let Some(bytes) = stream.read_response_body().await? {
-                let end = stream.check_response_end_or_error()?;
-                if end {
-                    *phase = Phase::Done;
-                }
-                return Ok(ResponseEvent::Body { bytes, end });
+impl Response {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent>> {
+        let event = match self {
+            Self::Unasked => {
+                let unasked = "response awaited before the request";
+                return Poll::Ready(Error::e_explain(ErrorType::InternalError, unasked));
             }
-            let trailers = stream.read_trailers().await?;
-            *phase = Phase::Done;
-            Ok(trailers.map_or(ResponseEvent::End, ResponseEvent::Trailers))
+            Self::Head(response) => {
+                let response = ready!(Pin::new(response).poll(cx)).map_err(head_error)?;
+                let (head, mut body) = response.into_parts();
+                let head = Box::new(ResponseHeader::from(head));
+                check_length(&head.headers)?;
+                let end = has_ended(&mut body, cx)?;
+                *self = Self::Body(body);
+                ResponseEvent::Head { head, end }
+            }
+            Self::Body(body) => ready!(poll_body(body, cx))?,
+            Self::Done => ResponseEvent::End,
+        };
+        if event.is_last() {
+            *self = Self::Done;
         }
-        Phase::Done => Ok(ResponseEvent::End),
+        Poll::Ready(Ok(event))
     }
+}
+
+/// The next piece of a body, or what is behind it.
+fn poll_body(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent>> {
+    if let Some(data) = ready!(body.poll_data(cx)) {
+        let bytes = data.or_err(ErrorType::ReadError, "while reading response body")?;
+        body.flow_control()
+            .release_capacity(bytes.len())
+            .or_err(ErrorType::ReadError, "while releasing capacity")?;
+        let end = has_ended(body, cx)?;
+        return Poll::Ready(Ok(ResponseEvent::Body { bytes, end }));
+    }
+    let trailers = ready!(poll_trailers(body, cx))?;
+    Poll::Ready(Ok(
+        trailers.map_or(ResponseEvent::End, ResponseEvent::Trailers)
+    ))
+}
+
+/// Whether nothing follows. A stream that broke looks ended as well, and says so only
+/// where it is read on (h2's issue 806).
+fn has_ended(body: &mut RecvStream, cx: &mut Context<'_>) -> Result<bool> {
+    if !body.is_end_stream() {
+        return Ok(false);
+    }
+    match body.poll_data(cx) {
+        Poll::Ready(Some(Err(error))) => Error::e_because(
+            ErrorType::H2Error,
+            "while reading the response's end",
+            error,
+        ),
+        Poll::Ready(Some(Ok(_))) | Poll::Pending => {
+            Error::e_explain(ErrorType::H2Error, "data behind the response's end")
+        }
+        Poll::Ready(None) => Ok(true),
+    }
+}
+
+/// The trailers, if there are any. An upstream that wants no more of a request may reset the
+/// stream behind its response, without an error (RFC 9113, 8.1), and one that leaves may do so
+/// with its connection.
+fn poll_trailers(body: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>>> {
+    let trailers = match ready!(body.poll_trailers(cx)) {
+        Err(error)
+            if (error.is_go_away() || error.is_reset())
+                && error.is_remote()
+                && error.reason() == Some(Reason::NO_ERROR) =>
+        {
+            Ok(None)
+        }
+        trailers => trailers.or_err(ErrorType::ReadError, "while reading response trailers"),
+    };
+    Poll::Ready(trailers)
+}
+
+/// What the end of a stream without a head means: that the upstream breaks the protocol, or
+/// that it, or the connection, is gone.
+fn head_error(error: h2::Error) -> Box<Error> {
+    let broken = error.is_go_away() && error.is_library();
+    let kind = match broken && error.reason() == Some(Reason::PROTOCOL_ERROR) {
+        true => ErrorType::InvalidH2,
+        false if error.is_io() => ErrorType::ReadError,
+        false => ErrorType::H2Error,
+    };
+    Error::because(kind, "while reading response head", error)
+}
+
+/// Two lengths would frame two responses for whoever reads this one over HTTP/1.1. That
+/// one is a number, and true, the HTTP/2 codec sees to.
+fn check_length(headers: &HeaderMap) -> Result<()> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    if lengths.any(|length| Some(length) != first) {
+        return Error::e_explain(ErrorType::InvalidHTTPHeader, "contradictory lengths");
+    }
+    Ok(())
 }
 
 impl Frames {
     fn is_empty(&self) -> bool {
-        self.pieces.is_empty() && !self.end
+        self.pieces.is_empty() && self.end.is_none()
     }
 
     /// Sends what the window allows; ready when nothing is left. A stream that
@@ -161,14 +254,18 @@ impl Frames {
             if piece.is_empty() {
                 self.pieces.pop_front();
             }
-            let last = self.end && self.pieces.is_empty();
-            self.end &= !last;
+            let last = self.pieces.is_empty() && matches!(self.end, Some(End::Body));
+            if last {
+                self.end = None;
+            }
             body.send_data(part, last).map_err(|_| ())?;
         }
-        if std::mem::take(&mut self.end) {
-            body.send_data(Bytes::new(), true).map_err(|_| ())?;
-        }
-        Poll::Ready(Ok(()))
+        let ended = match self.end.take() {
+            None => Ok(()),
+            Some(End::Body) => body.send_data(Bytes::new(), true),
+            Some(End::Trailers(trailers)) => body.send_trailers(trailers),
+        };
+        Poll::Ready(ended.map_err(|_| ()))
     }
 }
 
