@@ -13,17 +13,20 @@
 mod connection;
 mod deadline;
 mod guard;
+mod incoming;
 mod outbox;
 mod reader;
 mod rewound;
 mod session;
+pub(crate) mod streams;
 #[cfg(test)]
 mod tests;
 mod violation;
 mod wire;
 
 pub use connection::{Connection, TlsFacts};
-pub(crate) use deadline::Deadline;
+pub(crate) use deadline::{Deadline, Spares};
+pub(crate) use incoming::{Incoming, Piece};
 pub use rewound::Rewound;
 pub use violation::Violation;
 pub use wire::{Socket, Wire};
@@ -107,7 +110,11 @@ impl<A: Send + Sync + 'static> Downstream<A> {
             }),
             read_since: Some(Instant::now()),
             read_deadline: Deadline::default(),
-            outbox: Outbox::default(),
+            outbox: if http2 {
+                Outbox::direct()
+            } else {
+                Outbox::new()
+            },
             write_since: None,
             write_deadline: Deadline::default(),
             connection,

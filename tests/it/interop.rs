@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind;
 
-use http::Request;
+use http::{HeaderMap, HeaderValue, Request};
 use meridian_tests::client::grpc::{self, Call};
 use meridian_tests::client::{Connection, Protocol, full, get, loopback};
 use meridian_tests::consul::{Consul, Service};
@@ -73,6 +73,7 @@ fn cross(caller: Kind, callee: Kind) {
         http2_reaches_the_origin_as_http2().await;
         grpc_unary_has_trailers().await;
         grpc_streams_both_ways_at_once().await;
+        trailers_of_a_request_reach_the_origin().await;
     });
 }
 
@@ -269,5 +270,17 @@ async fn grpc_streams_both_ways_at_once() {
         );
     }
     let trailers = call.finish().await.expect("trailers");
+    assert_eq!(trailers["grpc-status"], "0");
+}
+
+/// The origin sends those of the request back among its own.
+async fn trailers_of_a_request_reach_the_origin() {
+    let mut sent = HeaderMap::new();
+    sent.insert("x-checksum", HeaderValue::from_static("17"));
+    let path = "/echo.Echo/Unary";
+    let call = grpc::unary_with(loopback(GRPC), path, b"question", Some(sent)).await;
+    let (answer, trailers) = call.expect("a call with trailers");
+    assert_eq!(answer, &b"question"[..]);
+    assert_eq!(trailers["x-checksum"], "17");
     assert_eq!(trailers["grpc-status"], "0");
 }

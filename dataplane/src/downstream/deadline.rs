@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep};
 
@@ -31,6 +32,33 @@ impl Deadline {
             }
             timer.as_mut().reset(deadline);
         }
+    }
+}
+
+/// Timers of streams that have ended, for those that follow on the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Spares(Mutex<Vec<Deadline>>);
+
+/// Most that lie ready. A connection that has had many streams at once keeps no more.
+const SPARES: usize = 32;
+
+impl Spares {
+    /// One that was used before, where there is one.
+    pub(crate) fn take(&self) -> Deadline {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    /// Takes one back.
+    pub(crate) fn give_back(&self, deadline: Deadline) {
+        let mut spares = self.lock();
+        if spares.len() < SPARES {
+            spares.push(deadline);
+        }
+    }
+
+    /// A panic elsewhere leaves nothing half done here.
+    fn lock(&self) -> MutexGuard<'_, Vec<Deadline>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,13 +12,31 @@ const CAPACITY: usize = 8 * 1024;
 
 /// Bytes on their way to the wire. Takes memory at the first of them, and
 /// gives it back when the connection rests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     buffer: Vec<u8>,
     written: usize,
+    capacity: usize,
 }
 
 impl Outbox {
+    /// One that gathers.
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: Vec::new(),
+            written: 0,
+            capacity: CAPACITY,
+        }
+    }
+
+    /// One that passes everything on, for who has gathered already.
+    pub(super) fn direct() -> Self {
+        Self {
+            capacity: 0,
+            ..Self::new()
+        }
+    }
+
     /// Takes bytes, or writes them at once where they are too many to gather.
     pub(super) fn poll_write(
         &mut self,
@@ -37,14 +55,14 @@ impl Outbox {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        if self.buffer.len() + length > CAPACITY {
+        if self.buffer.len() + length > self.capacity {
             ready!(self.poll_empty(wire, cx))?;
-            if length > CAPACITY {
+            if length > self.capacity {
                 return Pin::new(wire).poll_write_vectored(cx, slices);
             }
         }
         if self.buffer.capacity() == 0 {
-            self.buffer.reserve_exact(CAPACITY);
+            self.buffer.reserve_exact(self.capacity);
         }
         for slice in slices {
             self.buffer.extend_from_slice(slice);

@@ -6,7 +6,7 @@ use super::connection::Shared;
 use super::failure::Failure;
 use super::heads::asks_for_websocket;
 use crate::authorize;
-use crate::downstream::Connection;
+use crate::downstream::{Connection, Incoming};
 use crate::headers::strip_headers;
 use crate::jwt::Tokens;
 use crate::normalize::{Normalized, normalize};
@@ -18,7 +18,6 @@ use meridian_model::Verdict;
 use meridian_model::listener::HeaderUnderscores;
 use meridian_model::route::{Destination, Redirect};
 use meridian_telemetry::metrics::{Layer, RejectReason};
-use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_http::RequestHeader;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -67,17 +66,17 @@ impl From<Failure> for Refusal {
 
 /// Decides. Strangers' identity headers are removed from the session's head.
 pub(crate) fn admit(
-    session: &mut ServerSession,
+    session: &mut Incoming,
     connection: &Connection<App>,
     app: &HttpApp,
     shared: &Shared,
 ) -> Admission {
-    let admitted = check_protocol(session.req_header(), connection).and_then(|()| {
+    let admitted = check_protocol(session.head(), connection).and_then(|()| {
         if app.service.trust.is_edge() {
-            strip_headers(&shared.edge_headers, session.req_header_mut());
+            strip_headers(&shared.edge_headers, session.head_mut());
         }
-        treat_underscores(session.req_header_mut(), app)?;
-        normalize_target(session.req_header_mut(), app)
+        treat_underscores(session.head_mut(), app)?;
+        normalize_target(session.head_mut(), app)
     });
     match admitted {
         Err(failure) => {
@@ -192,15 +191,15 @@ fn take_tokens<'a>(head: &mut RequestHeader, app: &'a HttpApp) -> Result<Tokens<
 }
 
 fn authorize_and_route(
-    session: &mut ServerSession,
+    session: &mut Incoming,
     connection: &Connection<App>,
     app: &HttpApp,
 ) -> Admission {
-    let tokens = match take_tokens(session.req_header_mut(), app) {
+    let tokens = match take_tokens(session.head_mut(), app) {
         Ok(tokens) => tokens,
         Err(failure) => return Admission::Refuse(failure.into()),
     };
-    let head = session.req_header();
+    let head = session.head();
     let authority = authority::of(head).unwrap_or_default();
     let facts = RequestFacts {
         host: app.router.host_of(authority),

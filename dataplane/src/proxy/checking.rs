@@ -5,13 +5,14 @@ use super::failure::Failure;
 use super::forward::Scene;
 use super::record::Record;
 use super::respond::{Cause, give_leave};
+use super::trailers;
+use crate::downstream::{Incoming, Piece};
 use crate::external::{Change, Decision, Facts, Refusal, RequestFacts, ShownBody, apply};
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use meridian_model::external::CheckBody;
 use meridian_telemetry::metrics::{Layer, Verdict as Label};
-use pingora_core::protocols::http::server::Session as ServerSession;
 
 /// What of a request was read for its authorization, and what its response is to carry.
 #[derive(Default)]
@@ -27,11 +28,13 @@ pub(crate) struct ReadBody {
     pub(crate) bytes: Bytes,
     /// Whether that was all.
     pub(crate) ended: bool,
+    /// With what it ended.
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 /// Asks one after the other. A refused request is answered here.
 pub(crate) async fn check(
-    session: &mut ServerSession,
+    session: &mut Incoming,
     scene: &Scene<'_>,
     upgrade: bool,
     record: &mut Record,
@@ -41,11 +44,11 @@ pub(crate) async fn check(
         return Ok(checked);
     }
     // What comes behind an upgrade is no body.
-    let bodiless = upgrade || session.is_body_empty();
+    let bodiless = upgrade || session.is_bodiless();
     let wanted = scene.app.checks.iter().filter_map(|one| one.model.body);
     let most = wanted.map(|body| body.most).max();
     if let Some(most) = most.filter(|_| !bodiless) {
-        checked.body = Some(read_body(session, most as usize, record).await?);
+        checked.body = Some(read_body(session, scene, most as usize, record).await?);
     }
     for one in &scene.app.checks {
         let body = match (one.model.body, &checked.body) {
@@ -60,7 +63,7 @@ pub(crate) async fn check(
             connection: scene.connection,
             own: scene.app.own.as_ref(),
             request: Some(RequestFacts {
-                head: session.req_header(),
+                head: session.head(),
                 id: &id,
                 body,
             }),
@@ -69,7 +72,7 @@ pub(crate) async fn check(
         match decision {
             Decision::Pass { request, response } => {
                 scene.app.metrics.verdict(Layer::External, Label::Allow);
-                if apply(&request, session.req_header_mut()).is_err() {
+                if apply(&request, session.head_mut()).is_err() {
                     let refusal = Refusal::of(StatusCode::FORBIDDEN);
                     return Err(refuse(session, &refusal, record).await);
                 }
@@ -98,7 +101,8 @@ impl ReadBody {
 
 /// Reads until there is more than is wanted, or no more.
 async fn read_body(
-    session: &mut ServerSession,
+    session: &mut Incoming,
+    scene: &Scene<'_>,
     most: usize,
     record: &mut Record,
 ) -> Result<ReadBody, Fate> {
@@ -106,30 +110,37 @@ async fn read_body(
         record.failed(Failure::ClientGone);
         Fate::Close
     };
-    let head = session.req_header();
+    let head = session.head();
     if head.version == Version::HTTP_11 && head.headers.contains_key(EXPECT) {
         if give_leave(session).await.is_err() {
             return Err(gone(record));
         }
         // It was met here: the application must not be asked for it again.
-        session.req_header_mut().remove_header(&EXPECT);
+        session.head_mut().remove_header(&EXPECT);
     }
     let mut bytes = BytesMut::new();
-    let mut ended = session.is_body_done();
+    let mut ended = session.is_read();
+    let mut trailers = None;
     while !ended && bytes.len() <= most {
-        match session.read_request_body().await {
-            Ok(Some(piece)) => {
+        match session.read().await {
+            Ok(Piece::Body(piece)) => {
                 record.received(piece.len());
                 bytes.extend_from_slice(&piece);
-                ended = session.is_body_done();
+                ended = session.is_read();
             }
-            Ok(None) => ended = true,
+            Ok(Piece::Trailers(mut map)) => {
+                trailers::clean(&mut map, scene);
+                trailers = Some(map);
+                ended = true;
+            }
+            Ok(Piece::End) => ended = true,
             Err(_) => return Err(gone(record)),
         }
     }
     Ok(ReadBody {
         bytes: bytes.freeze(),
         ended,
+        trailers,
     })
 }
 
@@ -140,7 +151,7 @@ fn too_large() -> Refusal {
     }
 }
 
-async fn refuse(session: &mut ServerSession, refusal: &Refusal, record: &mut Record) -> Fate {
+async fn refuse(session: &mut Incoming, refusal: &Refusal, record: &mut Record) -> Fate {
     record.failed(match refusal.unanswered {
         true => Failure::ExternalUnanswered,
         false => Failure::ExternalDenied,
@@ -162,6 +173,7 @@ mod tests {
         let read = |ended| ReadBody {
             bytes: Bytes::from_static(b"abcd"),
             ended,
+            trailers: None,
         };
         let shown = |read: &ReadBody, most, partial| {
             let limits = CheckBody {

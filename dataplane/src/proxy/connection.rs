@@ -1,5 +1,4 @@
-//! HTTP on one accepted connection: pingora-core splits it into requests and
-//! hands each to [`ConnectionApp`].
+//! HTTP on one accepted connection: request after request, or stream beside stream.
 
 use super::admission::{self, Admission};
 use super::checking;
@@ -9,21 +8,17 @@ use super::forwarded;
 use super::record::{Caller, Record};
 use super::respond::{self, Cause, REQUEST_ID, Reply};
 use crate::access_log::LogSwitch;
-use crate::downstream::{Connection, Deadline, Downstream};
+use crate::downstream::streams::{self, Limits};
+use crate::downstream::{Connection, Deadline, Downstream, Incoming, Piece, Spares};
 use crate::headers::HeaderNames;
 use crate::tables::{App, HttpApp};
-use async_trait::async_trait;
 use http::HeaderValue;
 use meridian_model::Verdict;
 use meridian_model::intention::RuleOutcome;
 use meridian_model::listener::{ClientCertificateHeader, ClientTrust};
 use meridian_telemetry::trace::SpanSink;
-use pingora_core::apps::{
-    HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
-};
+use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::server::Session as ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
 use std::sync::Arc;
 use std::task::Poll;
@@ -42,7 +37,6 @@ pub(crate) struct Shared {
 pub(crate) struct ConnectionApp {
     shared: Arc<Shared>,
     connection: Arc<Connection<App>>,
-    options: HttpServerOptions,
 }
 
 impl ConnectionApp {
@@ -50,82 +44,85 @@ impl ConnectionApp {
     pub(crate) async fn serve(
         shared: Arc<Shared>,
         stream: Box<Downstream<App>>,
-        shutdown: &ShutdownWatch,
+        drain: &ShutdownWatch,
     ) {
         let connection = Arc::clone(stream.connection());
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(connection.listener.state().model.deadlines.idle);
-        let app = Arc::new(Self {
-            shared,
-            connection,
-            options,
-        });
+        let app = Self { shared, connection };
         if stream.is_http2() {
-            // HTTP gives no stream back for somebody else to serve.
-            let _ = app.process_new(stream, shutdown).await;
+            app.http2(stream, drain).await;
         } else {
-            app.http1(stream, shutdown).await;
+            app.http1(stream, drain).await;
         }
     }
 
-    /// Request after request, as Pingora's own loop does it. That one keeps room for
-    /// HTTP/2 beside every idle connection.
-    async fn http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
+    async fn http1(&self, stream: Stream, drain: &ShutdownWatch) {
         let mut timer = Deadline::default();
-        let mut next = Some(ReusedHttpStream::new(stream, None));
-        while let Some(reused) = next {
-            let (stream, settings) = reused.consume();
-            let mut session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
-            }
-            next = self.request(session, shutdown, &mut timer).await;
+        let mut next = Some(Incoming::first(stream));
+        while let Some(request) = next {
+            let reused = self.request(request, drain, &mut timer).await;
+            next = reused.map(Incoming::http1);
         }
+    }
+
+    async fn http2(self, stream: Box<Downstream<App>>, drain: &ShutdownWatch) {
+        let state = self.connection.listener.state();
+        let limits = Limits {
+            streams: state.model.limits.streams,
+            head_bytes: state.model.limits.head_bytes,
+            idle: state.model.deadlines.idle,
+        };
+        drop(state);
+        let app = Arc::new((self, Spares::default()));
+        streams::serve(stream, limits, drain.clone(), |request, serving| {
+            let (stream, drain) = (Arc::clone(&app), drain.clone());
+            tokio::spawn(async move {
+                let (app, timers) = &*stream;
+                let mut timer = timers.take();
+                app.request(request, &drain, &mut timer).await;
+                timers.give_back(timer);
+                drop(serving);
+            });
+        })
+        .await;
     }
 
     /// One request and its response; the stream, where another may follow.
     async fn request(
         &self,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
+        mut session: Incoming,
+        drain: &ShutdownWatch,
         timer: &mut Deadline,
     ) -> Option<ReusedHttpStream> {
-        // The stream below keeps all deadlines of its own; pingora's would only
-        // be a second clock.
-        session.set_keepalive(Some(0));
-        session.set_read_timeout(None);
-        match session.read_request().await {
+        match session.read_head().await {
             Ok(true) => {}
             // The client left between two requests, or what it sent is no head.
             Ok(false) | Err(_) => return None,
         }
-        if *shutdown.borrow() {
-            session.set_keepalive(None);
+        if *drain.borrow() {
+            session.keep_alive(false);
         }
         // On the heap: a connection that waits for its next request does not hold its state.
         let fate = Box::pin(self.handle(&mut session, timer)).await;
         match fate {
             Fate::Close => {
-                session.shutdown().await;
+                session.abort().await;
                 None
             }
             Fate::Reuse => {
-                let settings = HttpPersistentSettings::for_session(&session);
                 self.connection.request_finished();
                 // An error here is the client's: it gets no second request.
-                let reusable = session.finish().await.ok()??;
-                Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+                session.finish().await.ok()?
             }
         }
     }
 
-    async fn handle(&self, session: &mut ServerSession, timer: &mut Deadline) -> Fate {
+    async fn handle(&self, session: &mut Incoming, timer: &mut Deadline) -> Fate {
         let state = self.connection.listener.state();
         let Some(app) = state.app.http(self.connection.chosen_by.as_deref()) else {
             // The listener became a TCP one, or its name is gone; its old connections end.
             return Fate::Close;
         };
-        let head = session.req_header();
+        let head = session.head();
         let offered = match app.service.trust {
             ClientTrust::Mesh => head.headers.get(REQUEST_ID),
             ClientTrust::Edge | ClientTrust::ConsulEdge => None,
@@ -144,6 +141,7 @@ impl ConnectionApp {
                 let scene = forward::Scene {
                     connection: &self.connection,
                     app,
+                    edge_headers: &self.shared.edge_headers,
                 };
                 match checking::check(session, &scene, admitted.upgrade, &mut record).await {
                     Ok(checked) => {
@@ -184,11 +182,7 @@ pub(crate) enum Fate {
 }
 
 /// Sends a response of our own.
-pub(crate) async fn answer(
-    session: &mut ServerSession,
-    cause: Cause<'_>,
-    record: &mut Record,
-) -> Fate {
+pub(crate) async fn answer(session: &mut Incoming, cause: Cause<'_>, record: &mut Record) -> Fate {
     let closes = matches!(
         cause,
         Cause::Failure {
@@ -197,7 +191,7 @@ pub(crate) async fn answer(
         }
     );
     if closes {
-        session.set_keepalive(None);
+        session.keep_alive(false);
     }
     skip_body(session).await;
     let id = record.request_id().clone();
@@ -224,40 +218,15 @@ const SKIPPED: usize = 64 * 1024;
 /// Reads what has come of a body that nobody wants, without waiting for more.
 /// If that was all, the connection goes on; if not, Pingora ends it behind the
 /// answer.
-async fn skip_body(session: &mut ServerSession) {
+async fn skip_body(session: &mut Incoming) {
     let mut skipped = 0;
-    while skipped < SKIPPED && !session.is_body_done() {
-        let piece = std::pin::pin!(session.read_request_body());
+    while skipped < SKIPPED && !session.is_read() {
+        let piece = std::pin::pin!(session.read());
         match futures::poll!(piece) {
-            Poll::Ready(Ok(Some(bytes))) => skipped += bytes.len(),
+            Poll::Ready(Ok(Piece::Body(bytes))) => skipped += bytes.len(),
             // The answer says what there is to say, whatever became of the body.
-            Poll::Ready(Ok(None) | Err(_)) | Poll::Pending => return,
+            Poll::Ready(Ok(Piece::Trailers(_) | Piece::End) | Err(_)) | Poll::Pending => return,
         }
-    }
-}
-
-#[async_trait]
-impl HttpServerApp for ConnectionApp {
-    /// A stream of HTTP/2.
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let mut timer = Deadline::default();
-        self.request(session, shutdown, &mut timer).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        let limits = self.connection.listener.state().model.limits;
-        let mut options = default_h2_options();
-        options.max_concurrent_streams(limits.streams);
-        options.max_header_list_size(limits.head_bytes);
-        Some(options)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
     }
 }
 

@@ -3,20 +3,20 @@
 use super::connection::Permission;
 use super::deadline::{Clock, Ring};
 use super::failure::Failure;
+use super::forward::Scene;
 use super::heads::{self, ResponseShape};
 use super::record::Record;
 use super::replay::Replay;
-use super::respond::{write_head, write_interim};
 use super::retry::RetryPlan;
-use crate::downstream::Connection;
+use super::trailers;
+use crate::downstream::{Incoming, Piece};
 use crate::resilience::Outcome as Health;
-use crate::tables::{App, ClusterState, Picked};
+use crate::tables::{ClusterState, Picked};
 use crate::tls::HandshakeFailure;
 use crate::upstream::{ResponseEvent, Session};
 use bytes::Bytes;
 use h2::Reason;
 use http::StatusCode;
-use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_error::{Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::io;
@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
 
 /// A try under way.
 pub(crate) struct Exchange<'a, 'c> {
-    pub(crate) session: &'a mut ServerSession,
+    pub(crate) session: &'a mut Incoming,
     pub(crate) upstream: Session,
     pub(crate) clock: &'a mut Clock<'c>,
     pub(crate) replay: &'a mut Replay,
@@ -54,8 +54,8 @@ pub(crate) struct Exchange<'a, 'c> {
     /// Whose health the answer speaks of.
     pub(crate) cluster: &'a ClusterState,
     pub(crate) picked: &'a Picked,
-    /// The client's connection, to be told of an upgrade.
-    pub(crate) connection: &'a Connection<App>,
+    /// Where the request came in.
+    pub(crate) scene: &'a Scene<'a>,
     /// Status that the upstream answered, for the try's own story.
     pub(crate) upstream_status: Option<u16>,
     /// The upstream takes no more of the request.
@@ -98,15 +98,17 @@ impl Exchange<'_, '_> {
     async fn send_request(&mut self, head: Box<RequestHeader>) -> Result<(), Box<Error>> {
         let pieces: Vec<Bytes> = self.replay.pieces().unwrap_or_default().to_vec();
         let ended = self.replay.is_ended();
-        let bare = ended && pieces.is_empty();
+        let trailers = self.replay.trailers().cloned();
+        let bare = ended && pieces.is_empty() && trailers.is_none();
         self.upstream.send_head(head, bare).await?;
         for piece in pieces {
             self.upstream.send_body(piece, false).await?;
         }
-        if ended && !bare {
-            self.upstream.send_body(Bytes::new(), true).await?;
+        match trailers {
+            Some(trailers) => self.upstream.send_trailers(trailers).await,
+            None if ended && !bare => self.upstream.send_body(Bytes::new(), true).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn pump(&mut self) -> Outcome {
@@ -127,10 +129,10 @@ impl Exchange<'_, '_> {
                     }
                     Err(error) => return failed(response, upstream_failure(&error)),
                 },
-                piece = self.session.read_body_or_idle(!reading), if !blocked => match piece {
+                piece = self.session.read_or_idle(!reading), if !blocked => match piece {
                     Ok(piece) => {
                         self.clock.touch();
-                        self.on_request_body(piece, response).await;
+                        self.on_request(piece, response).await;
                     }
                     Err(error) => return failed(response, self.request_failure(&error)),
                 },
@@ -141,24 +143,33 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// A piece of the request's body came, or its end.
-    async fn on_request_body(&mut self, piece: Option<Bytes>, response: Response) {
-        let end = match (&piece, response) {
-            (None, _) => true,
-            // An upgraded stream ends only with its connection.
-            (Some(_), Response::Upgraded) => false,
-            (Some(_), _) => self.session.is_body_done(),
+    /// A piece of the request came, or its end.
+    async fn on_request(&mut self, piece: Piece, response: Response) {
+        let sent = match piece {
+            Piece::Body(bytes) => {
+                // An upgraded stream ends only with its connection.
+                let end = response != Response::Upgraded && self.session.is_read();
+                if bytes.is_empty() && !end {
+                    return;
+                }
+                self.record.received(bytes.len());
+                self.replay.push(&bytes);
+                if end {
+                    self.replay.end();
+                }
+                self.upstream.send_body(bytes, end).await
+            }
+            Piece::Trailers(mut trailers) => {
+                trailers::clean(&mut trailers, self.scene);
+                self.replay.end_with(trailers.clone());
+                self.upstream.send_trailers(trailers).await
+            }
+            Piece::End => {
+                self.replay.end();
+                self.upstream.send_body(Bytes::new(), true).await
+            }
         };
-        let bytes = piece.unwrap_or_default();
-        if bytes.is_empty() && !end {
-            return;
-        }
-        self.record.received(bytes.len());
-        self.replay.push(&bytes);
-        if end {
-            self.replay.end();
-        }
-        if self.upstream.send_body(bytes, end).await.is_err() {
+        if sent.is_err() {
             // An upstream that has heard enough may still be answering: its
             // response, or its silence, is read next.
             self.upstream_is_deaf = true;
@@ -169,7 +180,7 @@ impl Exchange<'_, '_> {
     /// Why the request's body can't be read on. The guard knows better than
     /// Pingora, which only sees the stream fail.
     fn request_failure(&self, error: &Error) -> Failure {
-        match self.connection.violation() {
+        match self.scene.connection.violation() {
             Some(violation) => Failure::Violation(violation),
             None => client_failure(error),
         }
@@ -183,19 +194,19 @@ impl Exchange<'_, '_> {
     ) -> Result<Option<Outcome>, Failure> {
         match event {
             ResponseEvent::Informational(head) => {
-                let writing = write_interim(self.session, head);
+                let writing = self.session.write_interim(head);
                 in_time(writing, self.clock, self.permission).await?;
                 Ok(None)
             }
             ResponseEvent::Head { head, end } => self.on_head(head, end, response).await,
             ResponseEvent::Body { bytes, end } => {
                 self.record.sent(bytes.len() as u64);
-                let writing = self.session.write_response_body(bytes, end);
+                let writing = self.session.write_body(bytes, end);
                 in_time(writing, self.clock, self.permission).await?;
                 Ok(end.then_some(Outcome::Complete))
             }
             ResponseEvent::Trailers(trailers) => {
-                let writing = self.session.write_response_trailers(trailers);
+                let writing = self.session.write_trailers(trailers);
                 in_time(writing, self.clock, self.permission).await?;
                 Ok(Some(Outcome::Complete))
             }
@@ -226,7 +237,7 @@ impl Exchange<'_, '_> {
         if upgraded && !self.shape.upgrade_asked {
             return Err(Failure::BadResponse);
         }
-        heads::response(&mut head, self.session.req_header(), &self.shape, end)
+        heads::response(&mut head, self.session.head(), &self.shape, end)
             .map_err(|_| Failure::BadResponse)?;
         *response = if upgraded {
             Response::Upgraded
@@ -234,13 +245,13 @@ impl Exchange<'_, '_> {
             Response::Streaming
         };
         self.record.answered(status.as_u16());
-        if self.connection.is_draining() {
-            self.session.set_keepalive(None);
+        if self.scene.connection.is_draining() {
+            self.session.keep_alive(false);
         }
-        let writing = write_head(self.session, head, end);
+        let writing = self.session.write_head(head, end);
         in_time(writing, self.clock, self.permission).await?;
         if upgraded {
-            self.connection.upgraded();
+            self.scene.connection.upgraded();
             self.upstream.upgrade();
             self.clock.lift_request_limit();
             self.replay.reopen();

@@ -9,21 +9,23 @@ use super::failure::Failure;
 use super::heads;
 use super::record::Record;
 use super::respond::{Cause, give_leave};
-use crate::downstream::{Connection, Deadline};
+use crate::downstream::{Connection, Deadline, Incoming};
+use crate::headers::HeaderNames;
 use crate::tables::{App, HttpApp, draw};
 use journey::{Journey, Step, Way};
 use meridian_model::UpstreamProtocol;
-use pingora_core::protocols::http::server::Session as ServerSession;
 
 /// Where a request came in.
 pub(crate) struct Scene<'a> {
     pub(crate) connection: &'a Connection<App>,
     pub(crate) app: &'a HttpApp,
+    /// What strangers may not say.
+    pub(crate) edge_headers: &'a HeaderNames,
 }
 
 /// Forwards, and answers in the upstream's place where it must.
 pub(crate) async fn forward(
-    session: &mut ServerSession,
+    session: &mut Incoming,
     scene: &Scene<'_>,
     admitted: Admitted,
     checked: Checked,
@@ -47,7 +49,7 @@ pub(crate) async fn forward(
     let mut journey = Journey::new(way, session, timer);
     let http2 = cluster.model.protocol == UpstreamProtocol::Http2;
     let trust = scene.app.service.trust;
-    if heads::waits_for_our_leave(session.req_header(), trust, http2)
+    if heads::waits_for_our_leave(session.head(), trust, http2)
         && give_leave(session).await.is_err()
     {
         record.failed(Failure::ClientGone);
@@ -72,7 +74,7 @@ pub(crate) async fn forward(
 }
 
 async fn refuse(
-    session: &mut ServerSession,
+    session: &mut Incoming,
     scene: &Scene<'_>,
     failure: Failure,
     record: &mut Record,

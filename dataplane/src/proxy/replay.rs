@@ -2,6 +2,7 @@
 //! sent again. Bounded: beyond the bound the request can't be tried again.
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 /// Most that is kept of one body. Envoy's per-request buffer is of that order,
 /// and 10,000 uploads at once then hold at most 640 MiB.
@@ -15,6 +16,8 @@ pub(crate) struct Replay {
     enabled: bool,
     truncated: bool,
     ended: bool,
+    /// With what it ended. Bounded as a head is.
+    trailers: Option<HeaderMap>,
 }
 
 impl Replay {
@@ -28,13 +31,14 @@ impl Replay {
 
     /// What was read before the first try. It is kept whatever its size, which its reader has
     /// bounded.
-    pub(crate) fn begun(bytes: Bytes, ended: bool) -> Self {
+    pub(crate) fn begun(bytes: Bytes, ended: bool, trailers: Option<HeaderMap>) -> Self {
         Self {
             size: bytes.len(),
             pieces: Vec::from_iter(Some(bytes).filter(|bytes| !bytes.is_empty())),
             enabled: true,
             truncated: false,
             ended,
+            trailers,
         }
     }
 
@@ -59,6 +63,12 @@ impl Replay {
         self.ended = true;
     }
 
+    /// Remembers that it ended with trailers.
+    pub(crate) fn end_with(&mut self, trailers: HeaderMap) {
+        self.ended = true;
+        self.trailers = Some(trailers);
+    }
+
     /// The client sends again, after an upgrade: nothing of that is ever replayed.
     pub(crate) fn reopen(&mut self) {
         *self = Self::new(false);
@@ -67,6 +77,11 @@ impl Replay {
     /// Whether the client's body ended.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    /// The trailers that it ended with.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// The pieces to send again, or `None` where some are gone.

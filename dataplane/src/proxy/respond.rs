@@ -1,10 +1,10 @@
 //! Responses that we make ourselves: the one place where a failure becomes bytes.
 
 use super::failure::Failure;
+use crate::downstream::Incoming;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
-use pingora_core::protocols::http::server::Session as ServerSession;
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -57,9 +57,9 @@ pub(crate) struct Written {
 
 /// Answers, in the form that the client reads: gRPC status, Envoy's 403, or a
 /// problem document (RFC 9457).
-pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Result<Written> {
-    let grpc = is_grpc(session.req_header());
-    let head_only = session.req_header().method == http::Method::HEAD;
+pub(crate) async fn reply(session: &mut Incoming, reply: &Reply<'_>) -> Result<Written> {
+    let grpc = is_grpc(session.head());
+    let head_only = session.head().method == http::Method::HEAD;
     let (mut head, body) = match &reply.cause {
         Cause::Redirect { status, location } => redirect(*status, location)?,
         Cause::External {
@@ -95,14 +95,14 @@ pub(crate) async fn reply(session: &mut ServerSession, reply: &Reply<'_>) -> Res
     head.insert_header(REQUEST_ID, reply.request_id.clone())?;
     let status = head.status;
     let end = body.is_empty() || head_only;
-    if body.is_empty() && session.req_header().version != Version::HTTP_2 {
+    if body.is_empty() && session.head().version != Version::HTTP_2 {
         // Without a length the next proxy could not tell that a gRPC client is sent no more.
         head.insert_header(CONTENT_LENGTH, "0")?;
     }
-    write_head(session, Box::new(head), end).await?;
+    session.write_head(Box::new(head), end).await?;
     let body_bytes = if end { 0 } else { body.len() as u64 };
     if !end {
-        session.write_response_body(body, true).await?;
+        session.write_body(body, true).await?;
     }
     Ok(Written { status, body_bytes })
 }
@@ -121,36 +121,10 @@ fn hint(head: &mut ResponseHeader, cause: &Cause<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes a head. HTTP/2 must know at once whether it is all: gRPC's
-/// trailers-only form is a head that ends the stream.
-pub(crate) async fn write_head(
-    session: &mut ServerSession,
-    head: Box<ResponseHeader>,
-    end: bool,
-) -> Result<()> {
-    match session {
-        ServerSession::H2(http2) => http2.write_response_header(head, end),
-        other => other.write_response_header(head).await,
-    }
-}
-
-/// Writes an interim response. Pingora gives up a connection on which anything is written before
-/// the request was read to its end; whether this one can be kept the final head decides.
-pub(crate) async fn write_interim(
-    session: &mut ServerSession,
-    head: Box<ResponseHeader>,
-) -> Result<()> {
-    write_head(session, head, false).await?;
-    if session.req_header().version == Version::HTTP_11 {
-        session.set_keepalive(Some(0));
-    }
-    Ok(())
-}
-
 /// Tells a client that waits for leave to send its body to go on.
-pub(crate) async fn give_leave(session: &mut ServerSession) -> Result<()> {
+pub(crate) async fn give_leave(session: &mut Incoming) -> Result<()> {
     let head = ResponseHeader::build(StatusCode::CONTINUE, Some(0))?;
-    write_interim(session, Box::new(head)).await
+    session.write_interim(Box::new(head)).await
 }
 
 /// Whether a request's sender reads its answer from trailers: `application/grpc`, alone or with a

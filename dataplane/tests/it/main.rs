@@ -36,6 +36,7 @@ mod rotation;
 mod sharing;
 mod status;
 mod telemetry;
+mod trailers;
 mod upgrade;
 
 use std::time::Duration;

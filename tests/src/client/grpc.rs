@@ -86,11 +86,22 @@ pub async fn unary(
     path: &str,
     message: &[u8],
 ) -> Result<(Bytes, HeaderMap), Error> {
+    unary_with(address, path, message, None).await
+}
+
+/// As [`unary`], with trailers behind the message, as gRPC itself has none.
+pub async fn unary_with(
+    address: SocketAddr,
+    path: &str,
+    message: &[u8],
+    trailers: Option<HeaderMap>,
+) -> Result<(Bytes, HeaderMap), Error> {
     let mut connection = Connection::open(address, Protocol::Http2).await?;
+    let body = super::full(frame(message)).with_trailers(async move { trailers.map(Ok) });
     let request = Request::post(path)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(super::full(frame(message)))?;
+        .body(body.boxed())?;
     let reply = connection.send(request).await?;
     let status = reply.status;
     if status != 200 {

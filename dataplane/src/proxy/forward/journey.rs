@@ -6,7 +6,7 @@ mod report;
 
 use super::Scene;
 use crate::balance::{EndpointId, RequestHash};
-use crate::downstream::Deadline;
+use crate::downstream::{Deadline, Incoming};
 use crate::proxy::admission::Admitted;
 use crate::proxy::blame::{failure_of, retry_reason};
 use crate::proxy::checking::Checked;
@@ -21,7 +21,6 @@ use crate::tables::{ClusterState, Picked, WeightedHandle};
 use http::{Method, Version};
 use meridian_model::UpstreamProtocol;
 use meridian_telemetry::metrics::TryError;
-use pingora_core::protocols::http::server::Session as ServerSession;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::Instant as TokioInstant;
@@ -62,15 +61,15 @@ pub(super) enum Step {
 
 impl<'a> Journey<'a> {
     /// A request before its first try.
-    pub(super) fn new(way: Way<'a>, session: &mut ServerSession, timer: &'a mut Deadline) -> Self {
+    pub(super) fn new(way: Way<'a>, session: &mut Incoming, timer: &'a mut Deadline) -> Self {
         let Way {
             admitted, cluster, ..
         } = way;
         let route = &admitted.action.model;
-        let body_comes = !session.is_body_empty();
+        let body_comes = !session.is_bodiless();
         let started = TokioInstant::now();
         let mut replay = match &way.checked.body {
-            Some(read) => Replay::begun(read.bytes.clone(), read.ended),
+            Some(read) => Replay::begun(read.bytes.clone(), read.ended, read.trailers.clone()),
             None => Replay::new(body_comes),
         };
         if !body_comes {
@@ -81,7 +80,7 @@ impl<'a> Journey<'a> {
             body_comes,
             retries: Retries::new(
                 route.retry.as_ref(),
-                &session.req_header().method,
+                &session.head().method,
                 &cluster.breaker,
             ),
             hash: cluster.request_hash(session, way.scene.connection),
@@ -104,11 +103,7 @@ impl<'a> Journey<'a> {
     }
 
     /// One try, from the choice of an endpoint to what follows.
-    pub(super) async fn attempt(
-        &mut self,
-        session: &mut ServerSession,
-        record: &mut Record,
-    ) -> Step {
+    pub(super) async fn attempt(&mut self, session: &mut Incoming, record: &mut Record) -> Step {
         let began = Instant::now();
         let Some(picked) = self.way.cluster.pick(self.hash.hash, began, &self.tried) else {
             self.way
@@ -188,8 +183,8 @@ struct ClientFacts {
 }
 
 impl ClientFacts {
-    fn of(session: &ServerSession) -> Self {
-        let head = session.req_header();
+    fn of(session: &Incoming) -> Self {
+        let head = session.head();
         Self {
             version: head.version,
             head_only: head.method == Method::HEAD,

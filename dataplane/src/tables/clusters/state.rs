@@ -3,7 +3,7 @@
 
 use super::target::{TargetState, same};
 use crate::balance::{EndpointId, Member, PickContext, RequestHash, choose_target, request_hash};
-use crate::downstream::Connection;
+use crate::downstream::{Connection, Incoming};
 use crate::resilience::{Breaker, Outcome, Outlier, Report};
 use crate::route::RequestFacts;
 use crate::tables::App;
@@ -12,7 +12,6 @@ use http::{HeaderMap, Method};
 use meridian_model::policy::{HashPolicy, LoadBalancing};
 use meridian_model::{Cluster, Identity};
 use meridian_telemetry::metrics::ClusterMetrics;
-use pingora_core::protocols::http::server::Session as ServerSession;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -123,13 +122,13 @@ impl ClusterState {
     /// The hash of a request, where the cluster balances by one.
     pub(crate) fn request_hash(
         &self,
-        session: &ServerSession,
+        session: &Incoming,
         connection: &Connection<App>,
     ) -> RequestHash {
         let Some(policies) = self.hash_policies() else {
             return RequestHash::default();
         };
-        let head = session.req_header();
+        let head = session.head();
         let facts = RequestFacts {
             host: "",
             path: head.uri.path(),

@@ -1,6 +1,7 @@
 //! A try's exchange: the head that goes out, and how the response is to come back.
 
 use super::Journey;
+use crate::downstream::Incoming;
 use crate::proxy::connection::{Permission, certificate_element};
 use crate::proxy::exchange::{Exchange, Outcome};
 use crate::proxy::heads::{self, CallerFacts, RequestShape, ResponseShape};
@@ -8,20 +9,19 @@ use crate::proxy::record::Record;
 use crate::tables::Picked;
 use crate::upstream::Session;
 use meridian_model::UpstreamProtocol;
-use pingora_core::protocols::http::server::Session as ServerSession;
 
 impl Journey<'_> {
     /// Sends the request on `upstream`, and says with the outcome which status came back.
     pub(super) async fn exchange(
         &mut self,
-        session: &mut ServerSession,
+        session: &mut Incoming,
         picked: &Picked,
         upstream: Session,
         record: &mut Record,
         context: Option<meridian_telemetry::trace::TraceContext>,
     ) -> (Outcome, Option<u16>) {
         let request_id = record.request_id().clone();
-        let mut head = match heads::request(session.req_header(), &self.shape(&request_id)) {
+        let mut head = match heads::request(session.head(), &self.shape(&request_id)) {
             Ok(head) => head,
             Err(failure) => {
                 upstream.abort().await;
@@ -64,7 +64,7 @@ impl Journey<'_> {
             permission: &permission,
             cluster: self.way.cluster,
             picked,
-            connection: self.way.scene.connection,
+            scene: self.way.scene,
             upstream_status: None,
             upstream_is_deaf: false,
         };
