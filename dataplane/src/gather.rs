@@ -3,8 +3,12 @@
 //! The HTTP/2 codec flushes behind every frame with a payload, so each message of
 //! a stream would be a system call, and a TLS record, of its own. Under
 //! [`Gathered`] its flushes do nothing: [`Turns`], which drives the connection,
-//! flushes when the connection has come to rest.
+//! flushes when the connection has come to rest. What the codec takes amiss, but
+//! peers do, is left out of what it reads: see `frames`.
 
+mod frames;
+
+use frames::Frames;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -32,16 +36,19 @@ pub(crate) struct Turns<S>(Arc<Mutex<Inner<S>>>);
 
 struct Inner<S> {
     stream: S,
+    frames: Frames,
     buffer: Vec<u8>,
     written: usize,
     /// Why nothing is taken any more.
     failed: Option<io::ErrorKind>,
 }
 
-/// Both ends of a gathered stream.
-pub(crate) fn gathered<S>(stream: S) -> (Gathered<S>, Turns<S>) {
+/// Both ends of a gathered stream, on which the peer sends frames behind so many bytes of
+/// a preface.
+pub(crate) fn gathered<S>(stream: S, preface: usize) -> (Gathered<S>, Turns<S>) {
     let inner = Arc::new(Mutex::new(Inner {
         stream,
+        frames: Frames::behind(preface),
         buffer: Vec::new(),
         written: 0,
         failed: None,
@@ -135,7 +142,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut lock(&self.0).stream).poll_read(cx, out)
+        let mut inner = lock(&self.0);
+        let Inner { stream, frames, .. } = &mut *inner;
+        frames.poll_read(stream, cx, out)
     }
 }
 
@@ -210,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn a_turn_leaves_in_one_write() {
         let writes = Writes::default();
-        let (mut stream, turns) = gathered(writes.clone());
+        let (mut stream, turns) = gathered(writes.clone(), 0);
         let moving = async {
             for text in ["head", "message", "trailers"] {
                 stream.write_all(text.as_bytes()).await.unwrap();
@@ -229,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn bulk_leaves_behind_what_came_before_it() {
         let writes = Writes::default();
-        let (mut stream, turns) = gathered(writes.clone());
+        let (mut stream, turns) = gathered(writes.clone(), 0);
         let moving = async {
             stream.write_all(b"head").await.unwrap();
             let bulk = vec![7; BULK];
@@ -244,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_peer_does_not_take_follows_when_it_does() {
         let (near, mut far) = tokio::io::duplex(4);
-        let (mut stream, turns) = gathered(near);
+        let (mut stream, turns) = gathered(near, 0);
         let moving = async {
             stream.write_all(b"0123456789").await.unwrap();
             let mut got = [0; 10];
@@ -258,7 +267,7 @@ mod tests {
     async fn a_failure_is_told_at_the_next_write() {
         let (near, far) = tokio::io::duplex(4);
         drop(far);
-        let (mut stream, turns) = gathered(near);
+        let (mut stream, turns) = gathered(near, 0);
         let moving = async {
             stream.write_all(b"lost").await.unwrap();
             tokio::task::yield_now().await;

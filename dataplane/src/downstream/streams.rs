@@ -1,6 +1,7 @@
 //! The requests of an HTTP/2 connection: accepted until the client leaves, the
 //! connection has been idle for too long, or is drained.
 
+use super::PREFACE;
 use super::deadline::Deadline;
 use super::incoming::{Accepted, Incoming, Refused};
 use crate::gather::{Gathered, gathered};
@@ -49,7 +50,7 @@ pub(crate) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (stream, turns) = gathered(stream);
+    let (stream, turns) = gathered(stream, PREFACE.len());
     turns.drive(accept(stream, limits, drain, serve)).await;
 }
 

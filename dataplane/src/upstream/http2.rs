@@ -52,7 +52,7 @@ impl Connection {
             .max_frame_size(FRAME)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        let (io, turns) = gathered(io);
+        let (io, turns) = gathered(io, 0);
         let (opener, moving) = builder.handshake(io).await?;
         let state = Arc::new(State::default());
         let moved = Arc::clone(&state);

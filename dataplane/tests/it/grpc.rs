@@ -77,6 +77,37 @@ async fn messages_go_back_and_forth_while_the_stream_is_open() {
     assert_eq!(trailers["grpc-status"], "0");
 }
 
+/// As servers do that end a body before they know its trailers. The codec allows a connection
+/// a hundred such frames in all.
+#[tokio::test]
+async fn calls_that_end_with_an_empty_frame_cut_off_no_other() {
+    let origin = Http2Origin::serving(|mut call: Call| async move {
+        let body = call.body().await;
+        let mut out = call.begin();
+        send(&mut out, body.into()).await.unwrap();
+        out.send_data(Bytes::new(), false).unwrap();
+        out.send_trailers(grpc_trailers(0)).unwrap();
+    })
+    .await;
+    let proxy = Proxy::start(simple(Http2, origin.address)).await;
+    let mut client = Http2Client::connect(proxy.address("in")).await;
+    for _ in 0..8 {
+        let mut calls = Vec::new();
+        for _ in 0..40 {
+            let (response, mut out) = client.open(grpc("/a/b"), false).await;
+            out.send_data(Bytes::from_static(b"x"), false).unwrap();
+            out.send_data(Bytes::new(), false).unwrap();
+            out.send_trailers(grpc_trailers(0)).unwrap();
+            calls.push(response);
+        }
+        for response in calls {
+            let answer = finish(response).await.unwrap();
+            assert_eq!(answer.trailer("grpc-status"), Some("0"));
+        }
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
 /// More than all windows on the way together: the proxy must take what comes back while it still
 /// has something to send.
 #[tokio::test]
