@@ -11,6 +11,7 @@
 //! | [`outside`] | the same to services outside the mesh |
 //! | [`peer`] | the proved other side of one connection |
 //! | `resumption` | sessions of the mesh that go on where an earlier one left off |
+//! | `sessions` | what a client keeps for that |
 //! | `terms` | versions and suites that one side agrees to |
 //! | [`failure`] | why a handshake came to nothing, for metric and log |
 
@@ -21,6 +22,7 @@ pub mod outside;
 pub mod peer;
 pub(crate) mod resumption;
 pub mod server;
+mod sessions;
 mod signature;
 mod terms;
 
@@ -36,6 +38,7 @@ pub use peer::PeerCertificate;
 pub use server::{edge_server_config, mesh_server_config};
 
 use meridian_model::listener::Alpn;
+use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::{Arc, OnceLock};
@@ -112,7 +115,12 @@ pub enum TlsError {
 pub fn provider() -> &'static Arc<CryptoProvider> {
     static CHOSEN: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     CHOSEN.get_or_init(|| {
-        let ours = rustls::crypto::ring::default_provider();
+        let mut ours = rustls::crypto::ring::default_provider();
+        // Clients ask for this one first, as BoringSSL does: processors have instructions for
+        // SHA-256 and none for SHA-384, which a handshake's keys are derived with.
+        let cheapest = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        ours.cipher_suites
+            .sort_by_key(|suite| suite.suite() != cheapest);
         // It fails where a program installed one earlier; our configurations
         // name theirs and do not depend on the default.
         let _ = ours.clone().install_default();

@@ -9,6 +9,7 @@
 
 use super::TlsError;
 use super::certificate::check_period;
+use super::sessions::Sessions;
 use rustls::client::Resumption;
 use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::UnixTime;
@@ -20,10 +21,6 @@ use std::sync::Arc;
 /// Tickets that a client gets with each connection. It uses one for each, so that one
 /// would do; the second makes up for a connection that was closed before its ticket came.
 const TICKETS: usize = 2;
-
-/// Sessions that a client keeps: for one server name, as a configuration has one target.
-/// rustls counts in eights, the tickets of a name.
-const SESSIONS: usize = 8;
 
 /// Lets clients of this configuration resume. The tickets hold all that the server knows,
 /// under a key that only this configuration has.
@@ -39,7 +36,7 @@ pub(super) fn offer(config: &mut ServerConfig) -> Result<(), TlsError> {
 
 /// Lets connections of this configuration resume.
 pub(super) fn accept(config: &mut ClientConfig) {
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.resumption = Resumption::store(Arc::new(Sessions::default()));
 }
 
 /// Whether the peer of a finished handshake may be believed at `now`. A full handshake has
@@ -68,6 +65,7 @@ mod tests {
     use super::check;
     use crate::tls::authority::{Authority, Flaw};
     use crate::tls::{HandshakeFailure, PeerCertificate, mesh_client_config, mesh_server_config};
+    use futures::future::join_all;
     use meridian_model::{CipherSuite, Identity, TlsTerms};
     use rustls::pki_types::{ServerName, UnixTime};
     use rustls::{ClientConfig, HandshakeKind, ServerConfig};
@@ -111,6 +109,7 @@ mod tests {
         let (client, server) = tokio::join!(connect, accept);
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
         client.write_all(b"x").await.unwrap();
+        client.flush().await.unwrap();
         server.read_u8().await.unwrap();
         server.write_all(b"y").await.unwrap();
         server.flush().await.unwrap();
@@ -159,6 +158,23 @@ mod tests {
                 assert_eq!([&callee, &caller], [&api.spiffe, &web.spiffe]);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn many_connections_at_a_time_resume() {
+        const AT_A_TIME: usize = 32;
+        let ca = Authority::new("td");
+        let [web, api] = identities(&ca);
+        let (server, client) = (server(&api, &TlsTerms::default()), client(&ca, &web));
+        // Each leaves one ticket more than it takes.
+        for _ in 0..AT_A_TIME {
+            meet(&server, &client).await;
+        }
+        let all = join_all((0..AT_A_TIME).map(|_| meet(&server, &client))).await;
+        let resumed = all
+            .iter()
+            .filter(|ends| ends.kind() == HandshakeKind::Resumed);
+        assert_eq!(resumed.count(), AT_A_TIME);
     }
 
     #[tokio::test]

@@ -66,6 +66,13 @@ mod tests {
     }
 
     #[test]
+    fn the_suite_that_costs_least_is_asked_for_first() {
+        let (all, _) = offered(&TlsTerms::default());
+        let first = all.cipher_suites[0].suite();
+        assert_eq!(first, Wire::TLS13_AES_128_GCM_SHA256);
+    }
+
+    #[test]
     fn only_what_was_agreed_to_is_left() {
         let one = TlsTerms {
             tls12: vec![CipherSuite::EcdsaAes256],
