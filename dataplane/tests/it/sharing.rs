@@ -14,7 +14,9 @@ use crate::until;
 use meridian_model::UpstreamProtocol::{self, Http1, Http2};
 use meridian_model::policy::CircuitLimits;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 /// Clients at once: so many that no worker is without.
@@ -183,4 +185,36 @@ async fn a_callee_that_is_full_is_left_for_another() {
     one_after_the_other(&mut others).await;
     let full = ["downstream_connections_rejected_total", "public-0"];
     assert!(callee.metric(&full) > 0.0);
+}
+
+#[tokio::test]
+async fn the_connections_of_a_burst_are_there_for_the_next() {
+    const BURST: usize = 256;
+    let together = Arc::new(Barrier::new(BURST));
+    let origin = Origin::serving(move |mut incoming: Incoming| {
+        let together = Arc::clone(&together);
+        async move {
+            while incoming.request().await.is_some() {
+                together.wait().await;
+                incoming.write(response(200, "ok")).await;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::start(simple(Http1, origin.address)).await;
+    let mut clients = Vec::new();
+    for _ in 0..BURST {
+        clients.push(Client::connect(proxy.address("in")).await);
+    }
+    for _ in 0..3 {
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().await.status, 200);
+        }
+    }
+    // A client may be answered a moment before its connection is idle again.
+    let made = origin.connections();
+    assert!(made <= BURST + BURST / 8, "{made} connections");
 }

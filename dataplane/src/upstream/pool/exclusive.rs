@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Idle connections of one key on one worker; one more closes the oldest.
-/// Enough for a burst, and 1,000 endpoints at that rate are still only memory.
-const IDLE_PER_KEY: usize = 128;
+/// As many as a cluster may have unless it says otherwise (Envoy's 1,024): a worker with many
+/// clients reads many responses in a row, and what it closed for that it would dial again for the
+/// requests behind them. More than were busy at a time there never are, and they age.
+const IDLE_PER_KEY: usize = 1024;
 
 /// Requests of all workers that wait for a connection.
 static DESK: Desk<PoolKey, Idle> = Desk::new(|key, idle| keep(key, idle.arrived()));
