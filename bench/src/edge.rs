@@ -33,7 +33,7 @@ impl Shape {
 
     /// Whether both sides speak HTTP/2 in plain text, as gRPC does.
     fn is_grpc(self) -> bool {
-        self.application == Application::Grpc
+        self.application.is_grpc()
     }
 
     /// Prefixes of the routes by path.

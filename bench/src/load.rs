@@ -1,8 +1,10 @@
 //! Load on one address, and what became of it.
 
 mod bodies;
-mod grpc;
+mod calls;
+mod crowd;
 mod handshakes;
+mod messages;
 mod open;
 mod plain;
 mod streams;
@@ -16,8 +18,7 @@ use meridian_tests::world::World;
 use crate::account::Tree;
 use crate::turns::{Measure, Plan, Sample};
 
-pub(crate) use grpc::Call;
-pub(crate) use open::Pace;
+pub(crate) use crowd::Arrivals;
 pub(crate) use plain::Client;
 
 /// How requests are sent.
@@ -45,18 +46,30 @@ pub(crate) enum Load {
     },
     /// By timetable; latency counts from when a request was due.
     Open {
-        /// How fast.
-        pace: Pace,
+        /// Requests a second.
+        rate: f64,
         /// Connections.
         connections: u32,
     },
-    /// gRPC over HTTP/2 in plain text.
-    Grpc {
-        /// What counts as a request.
-        call: Call,
+    /// Requests that share some connections, and wait until one is free.
+    Crowd {
+        /// When requests are due.
+        arrivals: Arrivals,
+        /// Connections at most.
+        connections: usize,
+    },
+    /// h2load: unary gRPC calls, a message each way.
+    Calls {
         /// Connections.
         connections: usize,
-        /// Concurrent callers on each.
+        /// Concurrent calls on each.
+        streams: usize,
+    },
+    /// gRPC streams that stay open; a message and its answer count as a request.
+    Messages {
+        /// Connections.
+        connections: usize,
+        /// Streams on each.
         streams: usize,
     },
     /// 1 MiB there and 1 MiB back in each request.
@@ -119,21 +132,38 @@ impl Load {
                 scheme,
             } => streams::run(
                 &format!("{scheme}://127.0.0.1:{port}/"),
-                *connections,
-                *streams,
+                [*connections, *streams],
+                &[],
                 span,
             ),
-            Self::Open { pace, connections } => open::run(port, *pace, *connections, span),
-            Self::Grpc {
-                call,
+            Self::Open { rate, connections } => open::run(port, *rate, *connections, span),
+            Self::Crowd {
+                arrivals,
+                connections,
+            } => crowd::run(port, *arrivals, *connections, span),
+            Self::Calls {
                 connections,
                 streams,
-            } => grpc::run(port, *call, [*connections, *streams], span),
+            } => calls::run(world, port, [*connections, *streams], span),
+            Self::Messages {
+                connections,
+                streams,
+            } => messages::run(port, [*connections, *streams], span),
             Self::Bodies { connections } => bodies::run(port, *connections, span),
             Self::Handshakes { clients, trusted } => handshakes::run(port, trusted, *clients, span),
         };
         assert!(outcome.good > 0, "no good reply: {outcome:?}");
         outcome
+    }
+
+    /// Sees by one request of its own what the generator does not look at.
+    ///
+    /// # Panics
+    /// When the answer is not as it should be.
+    pub(crate) async fn verify(&self, port: u16) {
+        if matches!(self, Self::Calls { .. }) {
+            calls::verify(port).await;
+        }
     }
 
     /// Load before the first round, where the plan has some.

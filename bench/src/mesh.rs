@@ -15,7 +15,7 @@ use meridian_tests::world::{World, listens};
 use serde_json::{Value, json};
 
 use crate::account::Tree;
-use crate::origin::{self, Application};
+use crate::origin::{self, Application, CALL};
 
 /// What differs between the mesh cases.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +201,7 @@ impl Running {
         wait::until(&what, wait::PATIENCE, async || {
             let reply = match setting.protocol {
                 "grpc" => {
-                    return grpc::unary(loopback(self.port), "/bench.Echo/Call", b"?")
+                    return grpc::unary(loopback(self.port), CALL, b"?")
                         .await
                         .map(|_| ())
                         .map_err(|error| error.to_string());

@@ -6,6 +6,7 @@ mod thread;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use meridian_tests::client::grpc::frame;
 use meridian_tests::origin::Origin;
 use meridian_tests::process::Process;
 use meridian_tests::wait::{self, PATIENCE};
@@ -16,6 +17,12 @@ use thread::Thread;
 /// Bytes of a large reply, and of a large request.
 pub(crate) const LARGE: usize = 1 << 20;
 
+/// Bytes of a gRPC message, as the plain cases reply with.
+pub(crate) const MESSAGE: usize = 1 << 10;
+
+/// Path of a gRPC call. nghttpd tells a content type by the ending of a file.
+pub(crate) const CALL: &str = "/bench.Echo/Call.grpc";
+
 /// What answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Application {
@@ -23,8 +30,10 @@ pub(crate) enum Application {
     Files,
     /// The same over HTTP/2 by prior knowledge.
     FilesHttp2,
-    /// Sends gRPC messages back as they come.
-    Grpc,
+    /// nghttpd, one worker: answers a gRPC call with a message of its own, once it has it whole.
+    Calls,
+    /// Sends gRPC messages back as they come, while the stream stays open.
+    Messages,
     /// Reads a request to its end and answers with 1 MiB, over HTTP/1.1.
     Bodies,
 }
@@ -35,9 +44,15 @@ impl Application {
         match self {
             Self::Files => 8000,
             Self::FilesHttp2 => 8001,
-            Self::Grpc => 8002,
+            Self::Messages => 8002,
             Self::Bodies => 8003,
+            Self::Calls => 8004,
         }
+    }
+
+    /// Whether it speaks gRPC, on HTTP/2 in plain text.
+    pub(crate) fn is_grpc(self) -> bool {
+        matches!(self, Self::Calls | Self::Messages)
     }
 }
 
@@ -59,7 +74,8 @@ pub(crate) async fn start(world: &World, application: Application) -> Running {
     let port = application.port();
     let of = match application {
         Application::Files | Application::FilesHttp2 => Of::Process(files(world)),
-        Application::Grpc => Of::Thread(Thread::start("origin", async move || {
+        Application::Calls => Of::Process(calls(world, port)),
+        Application::Messages => Of::Thread(Thread::start("origin", async move || {
             let origin = Origin::start("echo", port).await;
             std::future::pending::<()>().await;
             drop(origin);
@@ -102,6 +118,34 @@ http {{
     );
     let file = world.write("origin.conf", &configuration);
     spawn_nginx(world, "origin", &file)
+}
+
+/// Far cheaper than what stands before it, which is what a case is about: 3 µs a call.
+fn calls(world: &World, port: u16) -> Process {
+    let file = format!("calls{CALL}");
+    let folder = Path::new(&file).parent().expect("a path with a folder");
+    std::fs::create_dir_all(world.directory().join(folder)).expect("a folder for the answer");
+    world.write(&file, &message());
+    let types = world.write("calls.types", "application/grpc grpc\n");
+    let words = [
+        "--no-tls".to_owned(),
+        "--address=127.0.0.1".to_owned(),
+        "--workers=1".to_owned(),
+        "--max-concurrent-streams=1024".to_owned(),
+        // As gRPC servers answer: no length, and the outcome behind the message.
+        "--no-content-length".to_owned(),
+        "--trailer=grpc-status: 0".to_owned(),
+        format!("--mime-types-file={}", types.display()),
+        format!("--htdocs={}", world.directory().join("calls").display()),
+        port.to_string(),
+    ];
+    world.spawn("origin", &program("nghttpd"), words)
+}
+
+/// A framed message.
+pub(crate) fn message() -> String {
+    let framed = frame(&[b'x'; MESSAGE]);
+    String::from_utf8(framed.to_vec()).expect("a length of ASCII characters, and letters")
 }
 
 /// Starts an nginx, here or as a contender.

@@ -29,7 +29,7 @@ readonly packages=(
     ip=iproute2 setpriv=util-linux openssl=openssl curl=curl unzip=unzip
     python3=python3 pip3=python3-pip
 )
-readonly bench_packages=(nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client valgrind=valgrind)
+readonly bench_packages=(nginx=nginx-light haproxy=haproxy wrk=wrk h2load=nghttp2-client nghttpd=nghttp2-server valgrind=valgrind)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

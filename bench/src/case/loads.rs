@@ -3,7 +3,7 @@
 use meridian_tests::world::World;
 
 use crate::edge::{self, Contender, Shape};
-use crate::load::{Call, Load, Pace};
+use crate::load::{Arrivals, Load};
 use crate::mesh::{Intentions, Pair, Running, Setting};
 use crate::origin::Application;
 use crate::turns::{Measure, Plan, Sample, Series, take};
@@ -12,7 +12,7 @@ use crate::turns::{Measure, Plan, Sample, Series, take};
 const CONNECTIONS: u32 = 32;
 
 /// Connections of a flood: many more than a worker can serve at a time.
-const FLOOD: u32 = 512;
+const FLOOD: usize = 512;
 
 /// A case of the mesh: how the pairs are set up, and what is sent through them.
 pub(super) struct Mesh {
@@ -43,10 +43,13 @@ impl Mesh {
     pub(super) const GRPC: Self = Self {
         setting: Setting {
             protocol: "grpc",
-            application: Application::Grpc,
+            application: Application::Calls,
             ..Setting::HTTP
         },
-        load: || calls(Call::Unary),
+        load: || Load::Calls {
+            connections: 4,
+            streams: 16,
+        },
     };
     /// Few connections with much on each: throughput, not accepting.
     pub(super) const TCP: Self = Self {
@@ -109,7 +112,8 @@ pub(super) enum Edge {
 impl Edge {
     fn shape(self) -> Shape {
         let application = match self {
-            Self::Grpc | Self::GrpcStream => Application::Grpc,
+            Self::Grpc => Application::Calls,
+            Self::GrpcStream => Application::Messages,
             Self::Large => Application::Bodies,
             _ => Application::Files,
         };
@@ -132,8 +136,14 @@ impl Edge {
                 trusted: certificate.to_owned(),
             },
             Self::Http2 => streams("https"),
-            Self::Grpc => calls(Call::Unary),
-            Self::GrpcStream => calls(Call::Message),
+            Self::Grpc => Load::Calls {
+                connections: 4,
+                streams: 16,
+            },
+            Self::GrpcStream => Load::Messages {
+                connections: 4,
+                streams: 16,
+            },
             Self::Large => Load::Bodies { connections: 4 },
             // From the middle: neither the best nor the worst place in a list.
             Self::Routes(count) => closed("http", &format!("{}/orders", edge::prefix(count / 2))),
@@ -165,17 +175,9 @@ fn streams(scheme: &'static str) -> Load {
     }
 }
 
-fn calls(call: Call) -> Load {
-    Load::Grpc {
-        call,
-        connections: 4,
-        streams: 16,
-    }
-}
-
 pub(super) async fn mesh(world: &World, plan: Plan, case: Mesh) -> Vec<Series> {
     let (_mesh, running) = pairs(world, case.setting).await;
-    take_load(world, plan, &running, &(case.load)())
+    take_load(world, plan, &running, &(case.load)()).await
 }
 
 /// At half of what the peer can do on this machine, today: both have room.
@@ -184,10 +186,10 @@ pub(super) async fn latency(world: &World, plan: Plan) -> Vec<Series> {
     let (_, envoy) = &running[0];
     let sample = closed("http", "/").turn(world, envoy.port, &envoy.processes(), plan.turn);
     let open = Load::Open {
-        pace: Pace::Rate(sample[&Measure::RequestsPerSecond] / 2.0),
+        rate: sample[&Measure::RequestsPerSecond] / 2.0,
         connections: CONNECTIONS,
     };
-    take_load(world, plan, &running, &open)
+    take_load(world, plan, &running, &open).await
 }
 
 /// Both pairs, carrying traffic; ours last.
@@ -206,46 +208,63 @@ pub(super) async fn pairs(
     (mesh, running)
 }
 
-fn take_load(
+async fn take_load(
     world: &World,
     plan: Plan,
     running: &[(&'static str, Running)],
     load: &Load,
 ) -> Vec<Series> {
     for (_, pair) in running {
+        load.verify(pair.port).await;
         load.warm_up(world, pair.port, plan);
     }
-    take(plan, running, |pair| {
+    let series = take(plan, running, |pair| {
         load.turn(world, pair.port, &pair.processes(), plan.turn)
-    })
+    });
+    for (_, pair) in running {
+        load.verify(pair.port).await;
+    }
+    series
 }
 
 pub(super) async fn edge(world: &World, plan: Plan, case: Edge) -> Vec<Series> {
     let edge = edge::start(world, case.shape()).await;
     let load = case.load(&edge.certificate);
     for (_, contender) in &edge.contenders {
+        load.verify(case.port(contender)).await;
         load.warm_up(world, case.port(contender), plan);
     }
-    take(plan, &edge.contenders, |contender| {
+    let series = take(plan, &edge.contenders, |contender| {
         let port = case.port(contender);
         load.turn(world, port, &[contender.tree()], plan.turn)
-    })
+    });
+    for (_, contender) in &edge.contenders {
+        load.verify(case.port(contender)).await;
+    }
+    series
 }
 
-/// Twice of what the contender itself could do a moment before, by the same client.
+/// Twice of what the contender itself could do a moment before, by the same client. That is the
+/// better of two closed loops: some do best with few connections, some with as many as the flood.
 pub(super) async fn overload(world: &World, plan: Plan) -> Vec<Series> {
     let edge = edge::start(world, Shape::PLAIN).await;
-    let open = |pace, connections| Load::Open { pace, connections };
-    let full = open(Pace::Full, CONNECTIONS);
+    let crowd = |arrivals, connections| Load::Crowd {
+        arrivals,
+        connections,
+    };
+    let loops = [CONNECTIONS as usize, FLOOD].map(|count| crowd(Arrivals::Always, count));
     for (_, contender) in &edge.contenders {
-        full.warm_up(world, contender.ports.plain, plan);
+        loops[0].warm_up(world, contender.ports.plain, plan);
     }
     take(plan, &edge.contenders, |contender| {
         let turn = |load: &Load| -> Sample {
             load.turn(world, contender.ports.plain, &[contender.tree()], plan.turn)
         };
-        let capacity = turn(&full)[&Measure::RequestsPerSecond];
-        let mut sample = turn(&open(Pace::Flood(capacity * 2.0), FLOOD));
+        let rates = loops
+            .each_ref()
+            .map(|load| turn(load)[&Measure::RequestsPerSecond]);
+        let capacity = rates.into_iter().fold(0.0, f64::max);
+        let mut sample = turn(&crowd(Arrivals::PerSecond(capacity * 2.0), FLOOD));
         let kept = sample[&Measure::RequestsPerSecond] / capacity;
         sample.insert(Measure::Kept, kept);
         sample

@@ -14,37 +14,14 @@ use super::Outcome;
 use super::plain::Client;
 use super::tally::Tally;
 
-/// How fast requests are sent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Pace {
-    /// So many a second, all of them however late.
-    Rate(f64),
-    /// So many a second, more than can be answered: what is late at the end is dropped.
-    Flood(f64),
-    /// The next request when the reply is there: what can be answered at all.
-    Full,
-}
-
-impl Pace {
-    /// Between two requests of one of these connections.
-    fn pause(self, connections: u32) -> Duration {
-        match self {
-            Self::Rate(rate) | Self::Flood(rate) => {
-                Duration::from_secs_f64(f64::from(connections) / rate)
-            }
-            Self::Full => Duration::ZERO,
-        }
-    }
-}
-
-pub(super) fn run(port: u16, pace: Pace, connections: u32, span: Duration) -> Outcome {
+pub(super) fn run(port: u16, rate: f64, connections: u32, span: Duration) -> Outcome {
     let began = Instant::now();
-    let pause = pace.pause(connections);
+    let pause = Duration::from_secs_f64(f64::from(connections) / rate);
     let clients: Vec<_> = (0..connections)
         .map(|index| {
             // Spread evenly, so that the rate holds within a pause as well.
             let first = began + pause * index / connections;
-            thread::spawn(move || client(port, pace, first, pause, began + span))
+            thread::spawn(move || client(port, first, pause, began + span))
         })
         .collect();
     let parts = clients
@@ -54,20 +31,13 @@ pub(super) fn run(port: u16, pace: Pace, connections: u32, span: Duration) -> Ou
     total.outcome(began.elapsed())
 }
 
-fn client(port: u16, pace: Pace, first: Instant, pause: Duration, end: Instant) -> Tally {
+fn client(port: u16, first: Instant, pause: Duration, end: Instant) -> Tally {
     let mut tally = Tally::default();
     let mut client = Client::new(port, b"");
     let mut due = first;
     while due < end {
-        let now = Instant::now();
-        match pace {
-            Pace::Rate(_) => {}
-            Pace::Flood(_) | Pace::Full if now >= end => break,
-            Pace::Flood(_) => {}
-            Pace::Full => due = now,
-        }
         #[expect(clippy::disallowed_methods, reason = "the timetable is the point")]
-        thread::sleep(due.saturating_duration_since(now));
+        thread::sleep(due.saturating_duration_since(Instant::now()));
         count(&mut tally, client.exchange(), due);
         due += pause;
     }

@@ -27,15 +27,9 @@ pub(crate) struct Reply {
 impl Client {
     /// Of a port, with a body or none.
     pub(crate) fn new(port: u16, body: &[u8]) -> Self {
-        let head = if body.is_empty() {
-            format!("GET / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n")
-        } else {
-            let length = body.len();
-            format!("POST / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: {length}\r\n\r\n")
-        };
         Self {
             port,
-            request: [head.as_bytes(), body].concat(),
+            request: request(port, body),
             connection: None,
         }
     }
@@ -54,6 +48,17 @@ impl Client {
     }
 }
 
+/// The bytes of a request, with a body or none.
+pub(super) fn request(port: u16, body: &[u8]) -> Vec<u8> {
+    let head = if body.is_empty() {
+        format!("GET / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n")
+    } else {
+        let length = body.len();
+        format!("POST / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: {length}\r\n\r\n")
+    };
+    [head.as_bytes(), body].concat()
+}
+
 fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
@@ -62,7 +67,7 @@ fn connect(port: u16) -> io::Result<TcpStream> {
 }
 
 /// A reply with a length, which is all that the origins send.
-fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
+pub(super) fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
     let mut line = String::new();
     let mut bytes = reader.read_line(&mut line)?;
     if bytes == 0 {

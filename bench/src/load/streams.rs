@@ -5,11 +5,18 @@ use std::time::Duration;
 
 use super::Outcome;
 
-pub(super) fn run(url: &str, connections: usize, streams: usize, span: Duration) -> Outcome {
+/// With further arguments for what is not a plain GET.
+pub(super) fn run(
+    url: &str,
+    [connections, streams]: [usize; 2],
+    arguments: &[&str],
+    span: Duration,
+) -> Outcome {
     let output = Command::new("h2load")
         .args(["--threads", "1", "--clients", &connections.to_string()])
         .args(["--max-concurrent-streams", &streams.to_string()])
         .args(["--duration", &span.as_secs().to_string()])
+        .args(arguments)
         .arg(url)
         .output()
         .expect("h2load runs: tests/tools/setup.sh --bench installs it");

@@ -1,5 +1,4 @@
-//! gRPC over h2: calls of one message each way, or streams on which message and
-//! answer take turns.
+//! gRPC streams over h2, on which message and answer take turns.
 
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -16,29 +15,18 @@ use tokio::task::JoinSet;
 
 use super::Outcome;
 use super::tally::Tally;
-
-/// Bytes of a message, as the plain cases reply with.
-const MESSAGE: usize = 1 << 10;
-
-/// What a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
-    /// A call with one message and one answer.
-    Unary,
-    /// A message and its answer on a stream that stays open.
-    Message,
-}
+use crate::origin::{CALL, MESSAGE};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-pub(super) fn run(port: u16, call: Call, clients: [usize; 2], span: Duration) -> Outcome {
+pub(super) fn run(port: u16, clients: [usize; 2], span: Duration) -> Outcome {
     // Off the caller's runtime, which stands still meanwhile.
     let client = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(all(port, call, clients, span))
+        runtime.block_on(all(port, clients, span))
     });
     client
         .join()
@@ -48,7 +36,6 @@ pub(super) fn run(port: u16, call: Call, clients: [usize; 2], span: Duration) ->
 
 async fn all(
     port: u16,
-    call: Call,
     [connections, streams]: [usize; 2],
     span: Duration,
 ) -> Result<Outcome, Failure> {
@@ -61,7 +48,7 @@ async fn all(
         // How it ends is seen by the calls on it.
         tokio::spawn(async { drop(connection.await) });
         for _ in 0..streams {
-            callers.spawn(caller(client.clone(), port, call, began + span));
+            callers.spawn(caller(client.clone(), port, began + span));
         }
     }
     let mut total = Tally::default();
@@ -71,7 +58,7 @@ async fn all(
     Ok(total.outcome(began.elapsed()))
 }
 
-async fn caller(client: SendRequest<Bytes>, port: u16, call: Call, end: Instant) -> Tally {
+async fn caller(client: SendRequest<Bytes>, port: u16, end: Instant) -> Tally {
     let mut tally = Tally::default();
     let caller = Caller {
         client,
@@ -79,11 +66,7 @@ async fn caller(client: SendRequest<Bytes>, port: u16, call: Call, end: Instant)
         message: frame(&[b'x'; MESSAGE]),
     };
     while Instant::now() < end {
-        let done = match call {
-            Call::Unary => caller.unary(&mut tally).await,
-            Call::Message => caller.messages(end, &mut tally).await,
-        };
-        if done.is_err() {
+        if caller.stream(end, &mut tally).await.is_err() {
             tally.failed += 1;
             // Without its connection a caller has nobody to call.
             if caller.client.clone().ready().await.is_err() {
@@ -101,45 +84,34 @@ struct Caller {
 }
 
 impl Caller {
-    async fn unary(&self, tally: &mut Tally) -> Result<(), Failure> {
-        let began = Instant::now();
-        let mut client = self.client.clone().ready().await?;
-        let (response, mut outgoing) = client.send_request(self.request()?, false)?;
-        outgoing.send_data(self.message.clone(), true)?;
-        let mut incoming = accepted(response.await?)?;
-        let mut received = 0;
-        while let Some(length) = piece(&mut incoming).await? {
-            received += length;
-        }
-        succeeded(&mut incoming).await?;
-        self.answered(received, began, tally)
-    }
-
-    async fn messages(&self, end: Instant, tally: &mut Tally) -> Result<(), Failure> {
+    /// The last message ends the stream. An empty frame for that would come back from the origin
+    /// as one before the trailers, and Envoy takes only one such frame in a row on a connection.
+    async fn stream(&self, end: Instant, tally: &mut Tally) -> Result<(), Failure> {
         let mut client = self.client.clone().ready().await?;
         let (response, mut outgoing) = client.send_request(self.request()?, false)?;
         let mut began = Instant::now();
         outgoing.send_data(self.message.clone(), false)?;
         let mut incoming = accepted(response.await?)?;
+        let mut last = false;
         loop {
             let mut received = 0;
             while received < self.message.len() {
                 received += piece(&mut incoming).await?.ok_or("the stream ended")?;
             }
             self.answered(received, began, tally)?;
-            began = Instant::now();
-            if began >= end {
+            if last {
                 break;
             }
-            outgoing.send_data(self.message.clone(), false)?;
+            began = Instant::now();
+            last = began >= end;
+            outgoing.send_data(self.message.clone(), last)?;
         }
-        outgoing.send_data(Bytes::new(), true)?;
         while piece(&mut incoming).await?.is_some() {}
         succeeded(&mut incoming).await
     }
 
     fn request(&self) -> http::Result<Request<()>> {
-        Request::post(format!("http://127.0.0.1:{}/bench.Echo/Call", self.port))
+        Request::post(format!("http://127.0.0.1:{}{CALL}", self.port))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())
