@@ -11,10 +11,6 @@ use meridian_tests::world::isolated;
 
 use super::scene::{LIMIT, Loads, PAUSE, Scene, calm, web};
 
-/// Retries that are allowed at once however few requests are under way. What is
-/// repeated beyond them would feed a storm, so those requests are given up.
-const RETRIES: u64 = 3;
-
 /// How often an instance comes and goes.
 const FLAPS: usize = 10;
 
@@ -25,13 +21,15 @@ fn a_killed_sidecar_takes_only_what_it_held_and_may_not_be_repeated() {
         let mut scene = Scene::start(world, consul).await;
 
         // One of the two destinations.
+        let before = scene.refused_retries().await;
         let loads = scene.loads().await;
         let held = kill(&mut scene.webs[0], &loads).await;
         scene.consul.passing("web", 1).await;
         let reports = loads.stop().await;
-        let refused = held.get.saturating_sub(RETRIES);
+        // A POST that nobody took may be tried again as well, and be refused that.
+        scene.lost_where_refused(&reports, before).await;
         assert!(
-            reports.get.lost() <= refused && reports.post.lost() <= held.post,
+            reports.post.lost() <= held.post,
             "{held:?}: {reports:#?}\n{}",
             scene.refusals()
         );
@@ -117,10 +115,11 @@ async fn flapping(scene: &Scene) {
 }
 
 /// Whatever may be repeated is answered by the other instance, as far as the budget of
-/// retries goes.
+/// retries goes. Ten rounds on a busy machine lost 0 to 5 of some 210, and each time
+/// as many retries were refused.
 async fn resetting(scene: &Scene) {
     let before = scene.origins[0].spoiled();
-    let refused_before = scene.refused_retries().await;
+    let refused = scene.refused_retries().await;
     let loads = scene.loads().await;
     scene.origins[0].turn(Mood::Resetting);
     wait::holds("requests that are reset", PATIENCE, async || {
@@ -130,10 +129,11 @@ async fn resetting(scene: &Scene) {
     let reports = loads.stop().await;
     scene.origins[0].turn(Mood::Slow(PAUSE));
     let spoiled = scene.origins[0].spoiled() - before;
-    let refused = scene.refused_retries().await - refused_before;
+    let refused = scene.lost_where_refused(&reports, refused).await;
+    assert_eq!(reports.get.lost(), refused, "no POST is tried again");
     assert!(
-        reports.get.lost() <= refused && reports.post.lost() <= spoiled,
-        "{refused} retries refused, {spoiled} requests spoiled: {reports:#?}\n{}",
+        reports.post.lost() <= spoiled,
+        "{spoiled} requests spoiled: {reports:#?}\n{}",
         scene.refusals()
     );
     scene.both_serve().await;

@@ -122,6 +122,20 @@ impl Scene {
         refused
     }
 
+    /// Fails the test unless at least as many retries were refused, since the callers
+    /// had refused `before`, as GETs were lost, and each of these was told so: repeating
+    /// them would have fed a storm. Returns how many were refused.
+    pub(crate) async fn lost_where_refused(&self, reports: &Reports, before: u64) -> u64 {
+        let refused = self.refused_retries().await - before;
+        let (lost, told) = (reports.get.lost(), reports.get.statuses.get(&503));
+        assert!(
+            lost <= refused && told.copied().unwrap_or_default() == lost,
+            "{refused} retries refused: {reports:#?}\n{}",
+            self.refusals()
+        );
+        refused
+    }
+
     /// What the callers say about requests that they gave up.
     pub(crate) fn refusals(&self) -> String {
         let logs = self.callers.iter().map(|caller| caller.process.log());
