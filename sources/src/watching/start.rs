@@ -173,7 +173,7 @@ impl Watching {
 
     /// A token without `agent:read` is no outage: the policy then is to deny.
     fn follow_agent(&self) -> Task {
-        let mut known = false;
+        let (mut known, mut told) = (false, false);
         let read = move |event: WatchEvent<AgentSelf>| match event {
             WatchEvent::Changed { value, .. } => {
                 // Remembered of a token that could not read it either, it is empty.
@@ -184,10 +184,13 @@ impl Watching {
             WatchEvent::Failed { error, .. }
                 if !known && error.is_forbidden() && !error.is_token_refused() =>
             {
-                tracing::info!(
-                    error = %chain_of(&error),
-                    "without agent:read the default intention policy is to deny"
-                );
+                if !told {
+                    tracing::info!(
+                        error = %chain_of(&error),
+                        "without agent:read the default intention policy is to deny"
+                    );
+                }
+                told = true;
                 News::Learned(Fact::Agent(Arc::new(AgentSelf::default())))
             }
             WatchEvent::Failed { error, .. } => News::Failed(Trouble::of(&error)),
