@@ -7,13 +7,13 @@ use std::process::Command;
 use http::Method;
 use meridian_tests::certs::{Authority, TRUST_DOMAIN, spiffe_id};
 use meridian_tests::client::loopback;
-use meridian_tests::consul::{Consul, HTTP_API, Secured, Service};
+use meridian_tests::consul::{AclToken, Consul, HTTP_API, Secured, Service};
 use meridian_tests::handshake::Impostor;
 use meridian_tests::origin::Origin;
 use meridian_tests::sidecar::{Kind, Sidecar};
 use meridian_tests::tools;
 use meridian_tests::wait::{self, PATIENCE};
-use meridian_tests::world::isolated;
+use meridian_tests::world::{World, isolated};
 use serde_json::{Value, json};
 
 /// What it says, and its exit code. On a thread of its own, since it may call servers
@@ -48,13 +48,23 @@ fn lines(document: &Value, group: &str, state: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The only broken thing: one line in this group, with these words and a remedy.
+/// The first broken thing: a line of this group, with these words and a remedy. Others may follow
+/// from it.
 fn breaks(document: &Value, group: &str, finding: &str, remedy: &str) {
-    let failed = lines(document, group, "failed");
-    let found = failed
-        .iter()
-        .find(|(said, help)| said.contains(finding) && help.contains(remedy));
-    assert!(found.is_some(), "{finding}: {document:#}");
+    let groups = document["groups"].as_array().into_iter().flatten();
+    let names = groups.filter_map(|one| one["name"].as_str());
+    let first = names
+        .flat_map(|name| {
+            lines(document, name, "failed")
+                .into_iter()
+                .map(move |line| (name, line))
+        })
+        .next();
+    let (broken, (said, help)) = first.unwrap_or_else(|| panic!("{finding}: {document:#}"));
+    assert!(
+        broken == group && said.contains(finding) && help.contains(remedy),
+        "{finding}: {document:#}"
+    );
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -64,114 +74,140 @@ fn words(text: &str) -> Vec<String> {
 #[test]
 fn all_is_well_and_each_broken_thing_has_its_own_line() {
     isolated("check", async |world| {
-        let secured = Secured::new(world);
-        let mut consul = Consul::start_secured(world, &secured).await;
-        let web = Service::new("web", 8001)
-            .sidecar(21001)
-            .upstream("api", 5001);
-        let api = Service::new("api", 8002).sidecar(21002);
-        let mut sidecars = Vec::new();
-        let mut tokens = Vec::new();
-        for service in [&web, &api] {
-            consul.register(service).await;
-            let token = consul.service_token(&service.name).await;
-            let mut how = secured.words();
-            how.extend(["--token".to_owned(), token.secret.clone()]);
-            sidecars.push(Sidecar::launch_with(world, service, &how));
-            tokens.push(token);
-        }
-        for sidecar in &mut sidecars {
-            sidecar.ready().await;
-        }
-        let _origin = Origin::start("api", 8002).await;
-        consul.intentions("api", &[("web", "allow")]).await;
-        consul.passing("api", 1).await;
-        consul.passing("web", 1).await;
-        let with = |more: &str| {
-            let mut all = secured.words();
-            all.extend(words(more));
-            all
-        };
-        let good = with(&format!("--sidecar-for web --token {}", tokens[0].secret));
-
-        let (document, code) = check(&good).await;
+        let mut stage = Stage::start(world).await;
+        let (document, code) = stage.check("web", &stage.web.secret).await;
         assert_eq!(code, 0, "{document:#}");
         assert_eq!(document["ok"], true);
         let shaken = lines(&document, "handshakes", "ok");
-        let proof = consul.spiffe_id("api").await;
+        let proof = stage.consul.spiffe_id("api").await;
         assert!(
             shaken.iter().any(|(line, _)| line.contains(&proof)),
             "{document:#}"
         );
+        stage.options_that_do_not_do().await;
+        stage.a_sidecar_that_is_not_there().await;
+        stage.a_token_with_few_rights().await;
+        stage.an_intention_that_denies().await;
+        stage.an_impostor().await;
+        stage.what_ends_is_named().await;
+    });
+}
 
+/// `web`, which calls `api`, each with its sidecar, on a Consul with TLS and ACLs.
+struct Stage {
+    secured: Secured,
+    consul: Consul,
+    web: AclToken,
+    api: AclToken,
+    _web: Sidecar,
+    callee: Sidecar,
+    _origin: Origin,
+}
+
+impl Stage {
+    async fn start(world: &World) -> Self {
+        let secured = Secured::new(world);
+        let consul = Consul::start_secured(world, &secured).await;
+        let web = Service::new("web", 8001)
+            .sidecar(21001)
+            .upstream("api", 5001);
+        let api = Service::new("api", 8002).sidecar(21002);
+        let launch = async |service: &Service| {
+            consul.register(service).await;
+            let token = consul.service_token(&service.name).await;
+            let mut how = secured.words();
+            how.extend(["--token".to_owned(), token.secret.clone()]);
+            (token, Sidecar::launch_with(world, service, &how))
+        };
+        let (web, mut caller) = launch(&web).await;
+        let (api, mut callee) = launch(&api).await;
+        caller.ready().await;
+        callee.ready().await;
+        let origin = Origin::start("api", 8002).await;
+        consul.intentions("api", &[("web", "allow")]).await;
+        consul.passing("api", 1).await;
+        consul.passing("web", 1).await;
+        Self {
+            secured,
+            consul,
+            web,
+            api,
+            _web: caller,
+            callee,
+            _origin: origin,
+        }
+    }
+
+    async fn check(&self, service: &str, token: &str) -> (Value, i32) {
+        let mut all = self.secured.words();
+        all.extend(words(&format!("--sidecar-for {service} --token {token}")));
+        check(&all).await
+    }
+
+    async fn options_that_do_not_do(&self) {
         // Address and authority alone: the agent asks for a certificate of ours, too.
-        let mut bare = secured.words()[..4].to_vec();
+        let mut bare = self.secured.words()[..4].to_vec();
         bare.extend(words("--sidecar-for web"));
         let (document, code) = check(&bare).await;
         assert_eq!(code, 1);
         breaks(&document, "agent", "/v1/status/leader", "--c");
 
         let unknown = "00000000-0000-0000-0000-000000000001";
-        let (document, code) = check(&with(&format!("--sidecar-for web --token {unknown}"))).await;
+        let (document, code) = self.check("web", unknown).await;
         assert_eq!(code, 1);
         breaks(&document, "token", "ACL not found", "--token-file");
+    }
 
-        let (document, code) = check(&with(&format!(
-            "--sidecar-for nobody --token {}",
-            tokens[0].secret
-        )))
-        .await;
+    async fn a_sidecar_that_is_not_there(&self) {
+        let (document, code) = self.check("nobody", &self.web.secret).await;
         assert_eq!(code, 1);
-        breaks(
-            &document,
-            "registration",
-            "no sidecar of nobody",
-            "consul services register",
-        );
+        let remedy = "consul services register";
+        breaks(&document, "registration", "no sidecar of nobody", remedy);
 
-        // One whose sidecar is registered and not there.
-        consul
-            .register(&Service::new("lone", 8003).sidecar(21003))
-            .await;
-        let lone = with(&format!("--sidecar-for lone --token {}", tokens[1].secret));
-        let (document, code) = check(&lone).await;
+        let lone = Service::new("lone", 8003).sidecar(21003);
+        self.consul.register(&lone).await;
+        let (document, code) = self.check("lone", &self.api.secret).await;
         assert_eq!(code, 1);
         breaks(&document, "registration", "nobody listens", "meshd run");
+    }
 
-        // A token that may be `web`, and read nothing about `api`.
+    /// It may be `web`, and read nothing about `api`.
+    async fn a_token_with_few_rights(&self) {
         let rules = r#"service_prefix "web" { policy = "write" }
             node_prefix "" { policy = "read" }"#;
-        let narrow = consul.policy_token("narrow", rules).await;
-        let narrow = with(&format!("--sidecar-for web --token {}", narrow.secret));
-        let (document, code) = check(&narrow).await;
+        let narrow = self.consul.policy_token("narrow", rules).await;
+        let (document, code) = self.check("web", &narrow.secret).await;
         assert_eq!(code, 1);
         let right = "service:read on \"api\"";
         breaks(&document, "upstream api", "Permission denied", right);
+    }
 
-        consul.intentions("api", &[("web", "deny")]).await;
+    async fn an_intention_that_denies(&self) {
+        self.consul.intentions("api", &[("web", "deny")]).await;
         wait::holds("the intention is seen", PATIENCE, async || {
-            let (document, code) = check(&good).await;
+            let (document, code) = self.check("web", &self.web.secret).await;
             code == 1
                 && lines(&document, "upstream api", "failed")
                     .iter()
                     .any(|(line, help)| line.contains("denies web") && help.contains("-allow"))
         })
         .await;
-        consul.intentions("api", &[("web", "allow")]).await;
+        self.consul.intentions("api", &[("web", "allow")]).await;
+    }
 
-        // Somebody else at the registered address, signed by an authority of his own.
-        sidecars[1].process.kill();
-        let (document, code) = check(&good).await;
+    /// Somebody else at the registered address, signed by an authority of his own.
+    async fn an_impostor(&mut self) {
+        self.callee.process.kill();
+        let (document, code) = self.check("web", &self.web.secret).await;
         assert_eq!(code, 1);
         let down = lines(&document, "handshakes", "failed");
         assert_eq!(down.len(), 1, "{document:#}");
         assert!(down[0].1.contains("start"), "{document:#}");
-        let stranger = Authority::new(&consul.trust_domain().await);
-        let uri = spiffe_id(&consul.trust_domain().await, "api");
-        let identity = stranger.leaf(&[&uri]);
+        let domain = self.consul.trust_domain().await;
+        let identity = Authority::new(&domain).leaf(&[&spiffe_id(&domain, "api")]);
         let _impostor = Impostor::start(loopback(21002), identity, b"hello").await;
         wait::until("the impostor is found out", PATIENCE, async || {
-            let (document, _) = check(&good).await;
+            let (document, _) = self.check("web", &self.web.secret).await;
             let failed = lines(&document, "handshakes", "failed");
             let found = failed.iter().any(|(line, help)| {
                 line.contains("no trusted root") && help.contains("another cluster")
@@ -179,13 +215,17 @@ fn all_is_well_and_each_broken_thing_has_its_own_line() {
             found.then_some(()).ok_or_else(|| format!("{document:#}"))
         })
         .await;
+    }
 
-        consul.revoke(&tokens[0]).await;
-        let (document, _) = check(&good).await;
+    /// The token, and then Consul itself.
+    async fn what_ends_is_named(&mut self) {
+        self.consul.revoke(&self.web).await;
+        let (document, code) = self.check("web", &self.web.secret).await;
+        assert_eq!(code, 1);
         breaks(&document, "token", "ACL not found", "revoked");
 
-        consul.kill();
-        let (document, code) = check(&good).await;
+        self.consul.kill();
+        let (document, code) = self.check("web", &self.web.secret).await;
         assert_eq!(code, 1);
         breaks(&document, "agent", "unreachable", "--http-addr");
         assert_eq!(
@@ -193,7 +233,7 @@ fn all_is_well_and_each_broken_thing_has_its_own_line() {
             Some(1),
             "{document:#}"
         );
-    });
+    }
 }
 
 /// The authority is the right one, and so is the name: only its time has passed.
