@@ -61,6 +61,7 @@ async fn one(world: &World, consul: &Consul) -> (Origin, Sidecar) {
     let service = Service::new("one", 8001).sidecar(21001);
     consul.register(&service).await;
     let sidecar = Sidecar::start(world, Kind::Meshd, &service).await;
+    consul.passing("one", 1).await;
     (Origin::start("one", service.port).await, sidecar)
 }
 
