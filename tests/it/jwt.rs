@@ -235,7 +235,8 @@ fn remembered_keys_verify_after_a_restart_while_their_issuer_is_away() {
         let mut sources = snapshot["sources"].as_array().into_iter().flatten();
         let memory = sources.find(|source| source["name"] == "memory");
         let memory = memory.unwrap_or_else(|| panic!("no memory: {snapshot:#}"));
-        assert!(memory["ageSeconds"].as_f64() < Some(120.0), "{memory}");
+        let age = memory["ageSeconds"].as_f64();
+        assert!(age.is_some_and(|age| age < 120.0), "{memory}");
 
         server.publish(&one.keys(&["one"]));
         wait::until("its issuer's again", PATIENCE, async || {

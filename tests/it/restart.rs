@@ -151,7 +151,8 @@ fn traffic_flows_after_a_restart_without_consul_where_keys_are_kept() {
         wait::until("a reply without Consul", PATIENCE, async || call().await).await;
         let memory = mesh.source("memory").await.expect("memory is named");
         assert_eq!(memory["state"], "stale", "{memory}");
-        assert!(memory["ageSeconds"].as_f64() < Some(120.0), "{memory}");
+        let age = memory["ageSeconds"].as_f64();
+        assert!(age.is_some_and(|age| age < 120.0), "{memory}");
         let consul = mesh.source("consul").await.expect("Consul is a source");
         assert_eq!(consul["cause"], "unreachable", "{consul}");
 

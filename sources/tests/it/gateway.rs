@@ -94,11 +94,8 @@ async fn backends_are_found_in_catalog_mesh_and_dns() {
     intents.send_replace(Intent::from(fewer));
     let now = wait(&mut source, "one backend", |now| now.clusters.len() == 1).await;
     assert!(now.identities.is_empty(), "{:?}", now.identities.keys());
-    assert!(
-        now.sources
-            .iter()
-            .all(|source| source.state == SourceState::Current)
-    );
+    let mut states = now.sources.iter().map(|source| &source.state);
+    assert!(!now.sources.is_empty() && states.all(|state| *state == SourceState::Current));
 }
 
 #[tokio::test]

@@ -273,9 +273,8 @@ async fn goes_on_while_the_agent_is_away() {
     let mut source = follow(&agent, "web");
     let before = wait(&mut source, "the first snapshot", |now| now.generation > 0).await;
     let is = |now: &Snapshot, current: bool| {
-        now.sources
-            .iter()
-            .all(|source| (source.state == SourceState::Current) == current)
+        let mut states = now.sources.iter().map(|source| &source.state);
+        !now.sources.is_empty() && states.all(|state| (*state == SourceState::Current) == current)
     };
     assert!(is(&before, true));
     agent.stop().await;
