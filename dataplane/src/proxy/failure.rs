@@ -170,6 +170,10 @@ impl Failure {
     /// Envoy has no such answer.
     pub(crate) fn as_envoy(self) -> Option<(u16, &'static str)> {
         Some(match self {
+            Self::Violation(
+                Violation::TargetBytes | Violation::HeadBytes | Violation::HeaderCount,
+            )
+            | Self::TooManyHeaders => (431, "Request Header Fields Too Large"),
             Self::Denied | Self::Revoked => (403, "RBAC: access denied"),
             Self::ExternalDenied | Self::ExternalUnanswered => (403, ""),
             Self::RateLimited => (429, "local_rate_limited"),

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::origin::{Origin, response};
 use crate::proxy::Proxy;
-use crate::shapes::{cluster, edge, routes, simple, snapshot, to};
+use crate::shapes::{cluster, edge, http, routes, simple, snapshot, to};
 use meridian_model::Snapshot;
 use meridian_model::UpstreamProtocol::Http1;
 use std::net::SocketAddr;
@@ -68,6 +68,41 @@ async fn a_client_that_asks_to_close_is_closed() {
         200
     );
     assert_eq!(origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused_in_the_words_that_the_client_knows() {
+    let origin = Origin::ok().await;
+    let long = "a".repeat(70_000);
+    let many: String = (0..120).map(|one| format!("x-{one}: 1\r\n")).collect();
+    for (listener, target, words) in [
+        (
+            http("in", routes(vec![to("origin")])),
+            431,
+            "Request Header Fields Too Large",
+        ),
+        (edge("in", routes(vec![to("origin")])), 414, "target_bytes"),
+    ] {
+        let clusters = vec![cluster("origin", Http1, &[origin.address])];
+        let proxy = Proxy::start(snapshot(vec![listener], clusters)).await;
+        for (head, status) in [
+            (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), target),
+            (
+                format!("GET / HTTP/1.1\r\nHost: a\r\nx: {long}\r\n\r\n"),
+                431,
+            ),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431),
+        ] {
+            let mut client = Client::connect(proxy.address("in")).await;
+            client.send(head).await;
+            let answer = client.response().await;
+            assert_eq!(answer.status, status);
+            if status == target {
+                assert!(answer.text().contains(words), "{}", answer.text());
+            }
+        }
+    }
+    assert_eq!(origin.connections(), 0);
 }
 
 #[tokio::test]
