@@ -71,16 +71,13 @@ fn what_is_not_served_is_named_and_stops_nothing_unless_it_is_required() {
         mesh.named("the required extension `builtin/lua`").await;
         passes("/ok").await.expect("what was served goes on");
 
-        // Intentions act, whatever is refused beside them.
-        mesh.consul.intentions("web", &[("caller", "deny")]).await;
-        wait::until("the denial", PATIENCE, async || turned_away().await).await;
-        mesh.consul.intentions("web", &[("caller", "allow")]).await;
-        wait::until("the permission", PATIENCE, async || passes("/ok").await).await;
-        // One that starts now has no earlier version to go by.
         mesh.web.process.kill();
-        mesh.web = Sidecar::start(world, Kind::Meshd, &web()).await;
-        wait::until("a closed listener", PATIENCE, async || turned_away().await).await;
-        mesh.named("nobody may call it").await;
+        mesh.web = Sidecar::launch(world, Kind::Meshd, &web());
+        wait::until("the admin listener", PATIENCE, async || {
+            mesh.web.admin.ready().await
+        })
+        .await;
+        mesh.named("its public listener is not open").await;
         mesh.extend_with(json!([])).await;
         wait::until("an open one", PATIENCE, async || passes("/ok").await).await;
     });
@@ -174,14 +171,6 @@ async fn told(world: &World, kind: Kind) {
 /// The service whose sidecar is under test.
 fn web() -> Service {
     Service::new("web", 8001).sidecar(21001)
-}
-
-async fn turned_away() -> Result<(), String> {
-    let reply = ask("/ok").await?;
-    match (reply.status.as_u16(), reply.text().as_str()) {
-        (403, "RBAC: access denied") => Ok(()),
-        other => Err(format!("{other:?}")),
-    }
 }
 
 /// A caller and a service whose sidecar is under test.

@@ -111,7 +111,11 @@ fn concern(name: &str, arguments: &Value) -> Concern {
         "builtin/ext-authz" | "builtin/otel-access-logging" | "builtin/wasm" => "ListenerType",
         _ => return Concern::All,
     };
-    match arguments[key].as_str() {
+    let listeners = match (&arguments[key], name) {
+        (Value::Null, "builtin/ext-authz" | "builtin/otel-access-logging") => Some("inbound"),
+        (written, _) => written.as_str(),
+    };
+    match listeners {
         Some("inbound") => Concern::Inbound,
         Some("outbound") => Concern::Outbound,
         _ => Concern::All,
@@ -241,6 +245,8 @@ mod tests {
         assert_eq!(sides("builtin/property-override", json!({})), [true, true]);
         let wrong = json!({"ListenerType": "outbound", "Config": {}});
         assert_eq!(sides("builtin/ext-authz", wrong), [false, true]);
+        let unsaid = json!({"Config": {}});
+        assert_eq!(sides("builtin/ext-authz", unsaid), [true, false]);
         assert_eq!(
             sides("builtin/http/localratelimit", json!({})),
             [true, false]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Filters that may be served with.
 pub(crate) struct Held<'a> {
     pub(crate) previous: &'a Snapshot,
-    /// Whether nobody may be let in, because there are none for the public listener.
+    /// Whether the public listener must not be open, because there are none for it.
     pub(crate) closed: bool,
     /// Those of all upstreams; `None` where each keeps its own.
     outbound: Option<HttpFilters>,
@@ -31,7 +31,7 @@ impl<'a> Held<'a> {
             outbound: (!extensions.withhold(Concern::Outbound)).then_some(outbound),
         };
         if extensions.withhold(Concern::Inbound) {
-            let earlier = inbound_filters(previous);
+            let earlier = filters(previous, &ListenerName::from(inbound::LISTENER));
             held.closed = earlier.is_none();
             extensions.inbound = earlier.unwrap_or_default();
         }
@@ -44,7 +44,7 @@ impl<'a> Held<'a> {
             contents.reject(resource, refusal.reason.clone());
         }
         if self.closed {
-            let reason = "there is no earlier version to go by, so nobody may call it";
+            let reason = "there is no earlier version to go by, so its public listener is not open";
             contents.reject(resource, reason);
         }
         if !extensions.refused.is_empty() {
@@ -57,13 +57,6 @@ impl<'a> Held<'a> {
         let own = || filters(self.previous, &listener_name(label));
         self.outbound.clone().or_else(own)
     }
-}
-
-/// The filters of the public listener. `None` where it was not open, or closed to everybody: a
-/// listener that leads nowhere is none to go by.
-fn inbound_filters(previous: &Snapshot) -> Option<HttpFilters> {
-    let led_somewhere = previous.clusters.contains_key(inbound::CLUSTER);
-    filters(previous, &ListenerName::from(inbound::LISTENER)).filter(|_| led_somewhere)
 }
 
 /// The filters of a listener; `None` where it was not open.
