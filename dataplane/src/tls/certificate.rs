@@ -6,7 +6,9 @@
 use meridian_model::SpiffeId;
 use meridian_model::identity::SpiffeError;
 use rustls::CertificateError;
-use rustls::pki_types::UnixTime;
+use rustls::crypto::KeyProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -62,6 +64,30 @@ pub fn spiffe_id(leaf: &[u8]) -> Result<SpiffeId, LeafError> {
     SpiffeId::parse(uri).map_err(LeafError::Malformed)
 }
 
+/// A certificate with its key, to be presented. Its version does not matter: whoever is shown it
+/// judges it, and rustls would refuse one of version 1.
+///
+/// # Errors
+/// When the key is of no kind that TLS knows, or another certificate's.
+pub(super) fn presented(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    keys: &dyn KeyProvider,
+) -> Result<CertifiedKey, rustls::Error> {
+    let key = keys.load_private_key(key)?;
+    let leaf = chain.first().ok_or(CertificateError::BadEncoding)?;
+    let own = key.public_key();
+    if own.is_some_and(|own| !is_of(leaf, own.as_ref())) {
+        return Err(rustls::InconsistentKeys::KeyMismatch.into());
+    }
+    Ok(CertifiedKey::new(chain, key))
+}
+
+/// Whether a public key is the certificate's.
+fn is_of(leaf: &[u8], key: &[u8]) -> bool {
+    X509Certificate::from_der(leaf).is_ok_and(|(_, leaf)| leaf.public_key().raw == key)
+}
+
 /// Whether `now` lies in the certificate's validity, for one that is trusted by itself.
 ///
 /// # Errors
@@ -78,4 +104,41 @@ pub(super) fn check_period(leaf: &[u8], now: UnixTime) -> Result<(), Certificate
         return Err(CertificateError::Expired);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::provider;
+    use rustls::pki_types::pem::PemObject;
+
+    /// What openssl 3.0 made of `openssl x509 -req -in CSR -signkey KEY -days 36500`.
+    const VERSION_1: &str = "\
+        -----BEGIN CERTIFICATE-----\n\
+        MIIBIzCByQIUFGccPLbAoFnAP+nD3IwPppPKEhMwCgYIKoZIzj0EAwIwEzERMA8G\n\
+        A1UEAwwIb2xkLnRlc3QwIBcNMjYxMTI2MTUyMDQxWhgPMjEyNjExMDIxNTIwNDFa\n\
+        MBMxETAPBgNVBAMMCG9sZC50ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n\
+        eb6yELSfVUD1hGjCGWYUbY1h309+4YSIM7z+VoPLTXPKXXy4E3e8Q9m9LNUcKwjX\n\
+        mHj3EpeSaFZUDaylDgwvozAKBggqhkjOPQQDAgNJADBGAiEA2qAiGzODYkORqbbt\n\
+        XiFXIhlLDFx19ivyW8KyhJ2oqWUCIQCInMn/xPwx9UGuvNxPA/TjC64Ui3CJgqJW\n\
+        O6x7nGC67Q==\n\
+        -----END CERTIFICATE-----\n";
+    const ITS_KEY: &str = "\
+        -----BEGIN PRIVATE KEY-----\n\
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJ7e+L5TEn45my1Ju\n\
+        0eXucWdhVMr+rS1+NFo/u4J8w1ShRANCAAR5vrIQtJ9VQPWEaMIZZhRtjWHfT37h\n\
+        hIgzvP5Wg8tNc8pdfLgTd7xD2b0s1RwrCNeYePcSl5JoVlQNrKUODC+j\n\
+        -----END PRIVATE KEY-----\n";
+
+    #[test]
+    fn a_certificate_of_version_1_is_presented_with_its_own_key_alone() {
+        let chain = || vec![CertificateDer::from_pem_slice(VERSION_1.as_bytes()).unwrap()];
+        let keys = provider().key_provider;
+        let key = PrivateKeyDer::from_pem_slice(ITS_KEY.as_bytes()).unwrap();
+        assert_eq!(presented(chain(), key, keys).unwrap().cert, chain());
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let other = PrivateKeyDer::from_pem_slice(other.as_bytes()).unwrap();
+        assert!(presented(chain(), other, keys).is_err());
+        assert!(spiffe_id(&chain()[0]).is_err(), "but it proves nobody");
+    }
 }

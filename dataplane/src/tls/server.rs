@@ -215,11 +215,12 @@ impl ResolvesServerCert for CertificatesByName {
     }
 }
 
-fn certified(certificate: &ServerCertificate) -> Result<Arc<CertifiedKey>, TlsError> {
-    let key = private_key(&certificate.name, &certificate.key)?;
-    CertifiedKey::from_der(certificates(&certificate.chain), key, provider())
+fn certified(written: &ServerCertificate) -> Result<Arc<CertifiedKey>, TlsError> {
+    let key = private_key(&written.name, &written.key)?;
+    let chain = certificates(&written.chain);
+    certificate::presented(chain, key, provider().key_provider)
         .map(Arc::new)
-        .map_err(TlsError::certificate(&certificate.name))
+        .map_err(TlsError::certificate(&written.name))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use meridian_model::cluster::ClientCertificate;
 use meridian_model::listener::ServerCertificate;
 use meridian_model::{Identity, PrivateKey};
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
@@ -25,12 +24,13 @@ pub(crate) enum CertificateError {
     #[error("the private key is of a kind that TLS doesn't know")]
     KindOfKey(#[source] rustls::Error),
     #[error("the private key is not the certificate's")]
-    OtherKey(#[source] rustls::Error),
+    OtherKey,
     #[error("the certificate is unreadable")]
     Unreadable,
 }
 
-/// Reads a certificate with its key; whatever keeps it from being presented is an error.
+/// Reads a certificate with its key; whatever keeps it from being presented is an error. Its
+/// version does not matter: whoever is shown it judges it.
 pub(crate) fn server(
     name: &str,
     certificate: &[u8],
@@ -41,11 +41,9 @@ pub(crate) fn server(
         .map_err(CertificateError::Certificate)?;
     let leaf = chain.first().ok_or(CertificateError::Empty)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(CertificateError::Key)?;
-    let hosts = hosts(leaf).ok_or(CertificateError::Unreadable)?;
-    let signing = any_supported_type(&key).map_err(CertificateError::KindOfKey)?;
-    CertifiedKey::new(chain.clone(), signing)
-        .keys_match()
-        .map_err(CertificateError::OtherKey)?;
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::Unreadable)?;
+    let hosts = hosts(&leaf).ok_or(CertificateError::Unreadable)?;
+    is_own(&leaf, &key)?;
     Ok(ServerCertificate {
         name: name.into(),
         hosts,
@@ -66,16 +64,22 @@ pub(crate) fn client(
     let leaf = chain.first().ok_or(CertificateError::Empty)?;
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::Unreadable)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(CertificateError::Key)?;
-    let signing = any_supported_type(&key).map_err(CertificateError::KindOfKey)?;
-    let own = signing.public_key();
-    if own.is_some_and(|own| own.as_ref() != leaf.public_key().raw) {
-        let reason = rustls::InconsistentKeys::KeyMismatch;
-        return Err(CertificateError::OtherKey(reason.into()));
-    }
+    is_own(&leaf, &key)?;
     Ok(ClientCertificate {
         chain: chain.iter().map(|der| Arc::from(der.as_ref())).collect(),
         key: PrivateKey::from_der(key.secret_der()),
     })
+}
+
+/// Whether the key is the certificate's. rustls can't compare them in certificates of version 1,
+/// which are none to it, and which `openssl x509 -req` makes where nobody asks for extensions.
+fn is_own(leaf: &X509Certificate<'_>, key: &PrivateKeyDer<'_>) -> Result<(), CertificateError> {
+    let signing = any_supported_type(key).map_err(CertificateError::KindOfKey)?;
+    let own = signing.public_key();
+    match own.is_some_and(|own| own.as_ref() != leaf.public_key().raw) {
+        true => Err(CertificateError::OtherKey),
+        false => Ok(()),
+    }
 }
 
 /// The gateway's own leaf, for clients that ask for no name of another certificate.
@@ -98,8 +102,7 @@ pub(crate) fn readable(
 }
 
 /// The common name and the DNS names, each as often as it is written: Consul counts them so.
-fn hosts(leaf: &CertificateDer<'_>) -> Option<Vec<String>> {
-    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+fn hosts(certificate: &X509Certificate<'_>) -> Option<Vec<String>> {
     let common = certificate.subject().iter_common_name();
     let common = common.filter_map(|name| name.as_str().ok());
     let names = certificate.subject_alternative_name().ok()?;
@@ -133,6 +136,34 @@ mod tests {
         let made = server("x", certificate.as_bytes(), key.as_bytes()).unwrap();
         assert_eq!(made.hosts, ["common.test", "a.test", "*.b.test"]);
         assert_eq!(made.chain.len(), 1);
+    }
+
+    /// What openssl 3.0 made of `openssl x509 -req -in CSR -signkey KEY -days 36500`, for the
+    /// common name `old.test`.
+    const VERSION_1: &str = "\
+        -----BEGIN CERTIFICATE-----\n\
+        MIIBIzCByQIUFGccPLbAoFnAP+nD3IwPppPKEhMwCgYIKoZIzj0EAwIwEzERMA8G\n\
+        A1UEAwwIb2xkLnRlc3QwIBcNMjYxMTI2MTUyMDQxWhgPMjEyNjExMDIxNTIwNDFa\n\
+        MBMxETAPBgNVBAMMCG9sZC50ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n\
+        eb6yELSfVUD1hGjCGWYUbY1h309+4YSIM7z+VoPLTXPKXXy4E3e8Q9m9LNUcKwjX\n\
+        mHj3EpeSaFZUDaylDgwvozAKBggqhkjOPQQDAgNJADBGAiEA2qAiGzODYkORqbbt\n\
+        XiFXIhlLDFx19ivyW8KyhJ2oqWUCIQCInMn/xPwx9UGuvNxPA/TjC64Ui3CJgqJW\n\
+        O6x7nGC67Q==\n\
+        -----END CERTIFICATE-----\n";
+    const ITS_KEY: &str = "\
+        -----BEGIN PRIVATE KEY-----\n\
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJ7e+L5TEn45my1Ju\n\
+        0eXucWdhVMr+rS1+NFo/u4J8w1ShRANCAAR5vrIQtJ9VQPWEaMIZZhRtjWHfT37h\n\
+        hIgzvP5Wg8tNc8pdfLgTd7xD2b0s1RwrCNeYePcSl5JoVlQNrKUODC+j\n\
+        -----END PRIVATE KEY-----\n";
+
+    #[test]
+    fn a_certificate_of_version_1_is_presented() {
+        let made = server("x", VERSION_1.as_bytes(), ITS_KEY.as_bytes()).unwrap();
+        assert_eq!(made.hosts, ["old.test"]);
+        let (_, other) = pair(&["a.test"]);
+        let refused = server("x", VERSION_1.as_bytes(), other.as_bytes());
+        assert!(matches!(refused, Err(CertificateError::OtherKey)));
     }
 
     #[test]
