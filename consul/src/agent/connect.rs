@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,6 +22,23 @@ impl Client {
     pub fn leaf(&self, service: &str) -> Query<Leaf> {
         let path = ["v1", "agent", "connect", "ca", "leaf", service];
         Query::new(self, Call::get("read leaf certificate", path))
+    }
+
+    /// Whether the agent would let the holder of `leaf` connect to `target`, by intentions alone
+    /// (`POST /v1/agent/connect/authorize`). Doesn't block. Who asks needs `service:write` on the
+    /// target, which nothing else tells: an agent shows a leaf that it has to every token.
+    #[must_use]
+    pub fn authorize(&self, target: &str, leaf: &Leaf) -> Query<Authorized> {
+        let path = ["v1", "agent", "connect", "authorize"];
+        let call = Call::new("authorize a connection", Method::POST, path);
+        Query::new(
+            self,
+            call.json(&serde_json::json!({
+                "Target": target,
+                "ClientCertURI": leaf.service_uri,
+                "ClientCertSerial": leaf.serial_number,
+            })),
+        )
     }
 
     /// The roots of Connect's CA (`GET /v1/agent/connect/ca/roots`). Blocks. Needs no token.
@@ -88,6 +106,16 @@ impl Leaf {
     pub fn expires(&self) -> Option<SystemTime> {
         rfc3339(&self.valid_before)
     }
+}
+
+/// An agent's verdict about a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Authorized {
+    /// Whether it may be made.
+    pub authorized: bool,
+    /// Which intention, or which default, says so.
+    pub reason: String,
 }
 
 /// All roots that leaves of this cluster may chain to; several while the CA rotates.

@@ -65,7 +65,13 @@ async fn token_decides_what_is_allowed() {
             .is_forbidden()
     );
     fs::write(&path, format!("{MANAGEMENT}\n")).unwrap();
-    from_file.leaf("web").once().await.unwrap();
+    let leaf = from_file.leaf("web").once().await.unwrap().value;
+    // The agent shows the leaf that it has now to everybody, and says who may have it all the same.
+    with(Token::Anonymous).leaf("web").once().await.unwrap();
+    let asked = with(Token::Anonymous).authorize("web", &leaf).once().await;
+    assert!(asked.unwrap_err().is_forbidden());
+    let verdict = manager.authorize("web", &leaf).once().await.unwrap().value;
+    assert!(!verdict.authorized, "by the agent's default: {verdict:?}");
 
     let policy = manager
         .agent_self()

@@ -25,13 +25,22 @@ pub(super) async fn authority(client: &Client, report: &mut Report) -> bool {
 
 /// Returns whether there is a leaf of `service` to present.
 pub(super) async fn presented(client: &Client, service: &str, report: &mut Report) -> bool {
-    match client.leaf(service).once().await {
-        Ok(answer) => leaf(&answer.value, SystemTime::now(), report),
+    let right = format!("service:write on \"{service}\"");
+    let found = match client.leaf(service).once().await {
+        Ok(answer) => answer.value,
         Err(error) => {
-            let right = format!("service:write on \"{service}\"");
+            report.failed(&error, &right);
+            return false;
+        }
+    };
+    // An agent shows a leaf that it has to every token, but makes the next one only for a token
+    // with the right.
+    match client.authorize(service, &found).once().await {
+        Err(error) if error.is_forbidden() => {
             report.failed(&error, &right);
             false
         }
+        _ => leaf(&found, SystemTime::now(), report),
     }
 }
 

@@ -143,16 +143,14 @@ fn what_a_terminating_gateway_stands_in_for_is_looked_at_to_the_server_outside()
         let checked = |token: &str| [words("--service egress"), with(token)].concat();
         let own = checked(&token.secret);
 
-        // Before anybody had that leaf: an agent shows one that it has whatever the token.
-        let lacks = "service:write on \"tls\"";
-        broken(
-            &checked(&narrow.secret),
-            "service tls",
-            "Permission denied",
-            lacks,
-        )
-        .await;
+        let lacks_right = async || {
+            let (narrow, lacks) = (checked(&narrow.secret), "service:write on \"tls\"");
+            broken(&narrow, "service tls", "Permission denied", lacks).await;
+        };
+        lacks_right().await;
         let document = intact(&own).await;
+        // The agent has that leaf now, and shows it whatever the token.
+        lacks_right().await;
         says(&document, "service tls", "/svc/tls is valid");
         says(&document, "service plain", "intentions let caller call it");
         // The test's certificates live for an hour.
