@@ -16,6 +16,7 @@ mod gateway;
 mod api_gateway;
 mod edge_gateways;
 mod ingress_gateway;
+mod ingress_hosts;
 
 /// Meridian and Envoy at either end of a mesh connection.
 mod interop;
@@ -59,7 +60,8 @@ mod permissive;
 /// What belongs to transparent mode.
 mod transparent;
 
-/// Routes that lead to nobody.
+/// Routes that lead to nobody, and what leads to a place that is not there.
+mod nowhere;
 mod validate_clusters;
 
 /// Access logs that the mesh's configuration asks for.
@@ -74,8 +76,14 @@ mod exposed;
 /// Services and callers that may have few connections.
 mod few_connections;
 
-/// TCP upstreams without an instance.
+/// Heads larger than a sidecar takes.
+mod large_heads;
+
+/// TCP upstreams without an instance, and connections above a limit.
 mod no_instance;
+
+/// Extensions that are required and refused.
+mod required_extension;
 
 /// Rotations, outages, changes and departures cost no request.
 mod zero_loss;
