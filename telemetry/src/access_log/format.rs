@@ -3,6 +3,7 @@
 //! A line is one line whatever a client sends: JSON escapes control characters
 //! by its grammar, and the text form escapes them here.
 
+use std::cell::RefCell;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -232,30 +233,36 @@ fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }
 
+thread_local! {
+    /// The last second that was written, and its text up to the point.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
 /// RFC 3339 in UTC, with microseconds.
 pub(super) fn timestamp(time: SystemTime) -> String {
-    let utc = OffsetDateTime::from(time);
+    // A clock before 1970 is no clock.
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut text = String::with_capacity(27);
-    // Digits, how many at least, and what follows them.
-    for (number, digits, follows) in [
-        (utc.year().unsigned_abs(), 4, '-'),
-        (u8::from(utc.month()).into(), 2, '-'),
-        (utc.day().into(), 2, 'T'),
-        (utc.hour().into(), 2, ':'),
-        (utc.minute().into(), 2, ':'),
-        (utc.second().into(), 2, '.'),
-        (utc.microsecond(), 6, 'Z'),
-    ] {
-        let mut written = itoa::Buffer::new();
-        let written = written.format(number);
-        text.extend(std::iter::repeat_n(
-            '0',
-            digits.max(written.len()) - written.len(),
-        ));
+    SECOND.with_borrow_mut(|(second, written)| {
+        if written.is_empty() || *second != since.as_secs() {
+            *second = since.as_secs();
+            *written = seconds_of(time);
+        }
         text.push_str(written);
-        text.push(follows);
-    }
+    });
+    let mut digits = itoa::Buffer::new();
+    // A seventh digit in front keeps the zeros behind the point.
+    text.push_str(&digits.format(1_000_000 + since.subsec_micros())[1..]);
+    text.push('Z');
     text
+}
+
+/// The same without a fraction: what the lines of a second have in common.
+fn seconds_of(time: SystemTime) -> String {
+    let utc = OffsetDateTime::from(time);
+    let (year, month, day) = (utc.year(), u8::from(utc.month()), utc.day());
+    let (hour, minute, second) = (utc.hour(), utc.minute(), utc.second());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.")
 }
 
 #[cfg(test)]

@@ -38,8 +38,14 @@ impl<'b> Object<'b> {
 
     /// A member that is a string, if there is a value.
     pub(super) fn text(&mut self, name: &str, value: Option<&Text>) {
-        if let Some(value) = value {
-            self.string(name, Some(&value.render()));
+        match value {
+            None => {}
+            // ASCII needs no look at its encoding.
+            Some(Text::Header(value)) if is_plain(value.as_bytes()) => {
+                self.name(name);
+                put_plain(self.out, value.as_bytes());
+            }
+            Some(value) => self.string(name, Some(&value.render())),
         }
     }
 
@@ -82,8 +88,25 @@ impl<'b> Object<'b> {
     }
 }
 
+/// Whether every byte is ASCII that stands for itself. Looks at all of them, many at a time,
+/// instead of stopping at the first that does not.
+fn is_plain(text: &[u8]) -> bool {
+    let special = |found, byte: &u8| found | needs_escape(*byte) | (*byte >= 0x7f);
+    !text.iter().fold(false, special)
+}
+
+fn put_plain(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
 /// Appends a string with its quotes (RFC 8259, section 7).
 fn quote(out: &mut Vec<u8>, text: &str) {
+    if is_plain(text.as_bytes()) {
+        return put_plain(out, text.as_bytes());
+    }
     out.push(b'"');
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {
@@ -128,6 +151,27 @@ mod tests {
             object.end();
             let read: Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(read, json!({ "value": text }));
+        }
+    }
+
+    #[test]
+    fn texts_are_written_as_they_render() {
+        let header = |bytes: &[u8]| Text::Header(http::HeaderValue::from_bytes(bytes).unwrap());
+        for text in [
+            header(b"plain"),
+            header(b"a \"quote\" and a \\"),
+            header("h\u{e4}".as_bytes()),
+            header(b"a\xffb"),
+            Text::Address("255.255.255.255:65535".parse().unwrap()),
+            Text::Address("[::1]:80".parse().unwrap()),
+            Text::Static("name"),
+        ] {
+            let mut out = Vec::new();
+            let mut object = Object::begin(&mut out);
+            object.text("value", Some(&text));
+            object.end();
+            let read: Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(read, json!({ "value": text.render() }));
         }
     }
 
