@@ -72,6 +72,7 @@ pub(crate) fn label(verdict: Verdict) -> metrics::Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::RequestHeader;
     use crate::jwt::Providers;
     use http::{HeaderMap, Method};
     use meridian_model::JwtProvider;
@@ -79,7 +80,6 @@ mod tests {
     use meridian_model::jwt::KeySet;
     use meridian_model::route::{PathMatch, RouteMatch};
     use meridian_model::{SpiffeId, TrustDomain};
-    use pingora_http::RequestHeader;
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 

@@ -1,6 +1,7 @@
 //! Requests of our own to a cluster: short, bounded, and over the same connections as those of
 //! clients.
 
+use crate::headers::{RequestHeader, ResponseHeader};
 use crate::resilience::Outcome;
 use crate::tables::{ClusterState, Picked};
 use crate::tls::HandshakeFailure;
@@ -11,7 +12,6 @@ use http::{HeaderMap, Version};
 use meridian_model::UpstreamProtocol;
 use meridian_telemetry::metrics::{TlsResult, TryError};
 use pingora_error::Error;
-use pingora_http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,12 @@
-//! A client's connection as Pingora reads and writes it.
+//! A client's connection, and the requests on it.
 //!
-//! [`Downstream`] lies between the socket and Pingora's HTTP sessions. It holds
+//! [`Downstream`] lies between the socket and the HTTP sessions. It holds
 //! every byte of an HTTP/1 head back until the guard has found it sound,
 //! tells HTTP/2 from HTTP/1, keeps the deadlines of first byte, head, idle time
 //! and stall, gathers small writes, and carries the [`Connection`] to wherever
 //! a request of it is served.
 //!
-//! What a client does wrong is recorded in the connection; Pingora is given a
+//! What a client does wrong is recorded in the connection; the session is given a
 //! harmless stand-in for the head, so that the application answers in its usual
 //! way, and then the end of the stream.
 
@@ -34,13 +34,9 @@ pub use wire::{Socket, Wire};
 use bytes::BytesMut;
 use guard::{Guard, HeadLimits};
 use outbox::Outbox;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::tls::digest::SslDigest;
-use pingora_core::protocols::{ALPN, SocketDigest};
 use reader::Phase;
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -57,7 +53,6 @@ const FIRST_READ: usize = 2048;
 pub struct Downstream<A> {
     wire: Wire,
     connection: Arc<Connection<A>>,
-    digests: Digests,
     /// Bytes that were read and not yet handed over.
     inbox: BytesMut,
     /// How many of them may be.
@@ -70,13 +65,6 @@ pub struct Downstream<A> {
     outbox: Outbox,
     write_since: Option<Instant>,
     write_deadline: Deadline,
-}
-
-/// What Pingora asks a stream for at each request.
-struct Digests {
-    proxy: Arc<ProxyDigest>,
-    socket: Arc<SocketDigest>,
-    tls: Option<Arc<SslDigest>>,
 }
 
 impl<A: Send + Sync + 'static> Downstream<A> {
@@ -99,7 +87,6 @@ impl<A: Send + Sync + 'static> Downstream<A> {
         };
         let limits = connection.listener.state().model.limits;
         Ok(Self {
-            digests: Digests::new(&wire, &connection)?,
             wire,
             inbox,
             approved: 0,
@@ -133,10 +120,6 @@ impl<A> Downstream<A> {
         matches!(self.phase, Phase::Raw) && !self.connection.is_upgraded()
     }
 
-    fn alpn(&self) -> ALPN {
-        if self.is_http2() { ALPN::H2 } else { ALPN::H1 }
-    }
-
     /// Fails a write that has made no progress for the stall deadline: a client
     /// that does not read would hold buffers and an upstream connection for ever.
     fn stalled<T>(
@@ -154,36 +137,6 @@ impl<A> Downstream<A> {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
         }
-    }
-}
-
-impl Digests {
-    fn new<A: Send + Sync + 'static>(
-        wire: &Wire,
-        connection: &Arc<Connection<A>>,
-    ) -> io::Result<Self> {
-        // The digest of a CONNECT proxy is the only place that carries data of
-        // ours through Pingora's sessions; its response is never looked at.
-        let response =
-            pingora_http::ResponseHeader::build(200, Some(0)).map_err(io::Error::other)?;
-        let carried: Arc<Connection<A>> = Arc::clone(connection);
-        let tls = connection.tls.as_ref().map(|tls| {
-            Arc::new(SslDigest::new(
-                tls.cipher,
-                tls.version,
-                None,
-                None,
-                Vec::new(),
-            ))
-        });
-        Ok(Self {
-            proxy: Arc::new(ProxyDigest::new(
-                Box::new(response),
-                Some(Box::new(carried)),
-            )),
-            socket: Arc::new(SocketDigest::from_raw_fd(wire.as_raw_fd())),
-            tls,
-        })
     }
 }
 
@@ -209,8 +162,7 @@ impl<A> AsyncRead for Downstream<A> {
         let this = self.get_mut();
         let read = this.read(cx, out);
         if read.is_pending() && !this.outbox.is_empty() {
-            // Who waits for the client has said what it had to say: Pingora does
-            // not flush bodies of known length, however slowly they come.
+            // Who waits for the client has said what it had to say.
             let progress = this.outbox.poll_flush(&mut this.wire, cx);
             if let Poll::Ready(Err(error)) = this.stalled(cx, progress) {
                 return Poll::Ready(Err(error));

@@ -12,13 +12,13 @@ pub(crate) use change::{Change, apply};
 
 use crate::downstream::Connection;
 use crate::grpc::{GrpcError, Method};
+use crate::headers::RequestHeader;
 use crate::tables::{App, ClusterHandle};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use meridian_model::external::{CheckProtocol, OnCheckError};
 use meridian_model::{ExternalAuthorization, SpiffeId};
 use meridian_telemetry::Chain;
-use pingora_http::RequestHeader;
 use std::sync::Arc;
 
 /// A service that is asked.

@@ -4,13 +4,13 @@
 //!
 //! Compiled for tests and with the feature `fuzzing`, which `fuzz/` turns on.
 
+use crate::headers::RequestHeader;
 use crate::listener::take_in;
 use crate::normalize::{Normalized, normalize};
 use crate::proxy::append_element;
 use http::HeaderValue;
 use meridian_model::SpiffeId;
 use meridian_model::listener::{EscapedSlashes, HeaderUnderscores, PathNormalization};
-use pingora_http::RequestHeader;
 use rustls::server::Acceptor;
 
 const XFCC: &str = "x-forwarded-client-cert";

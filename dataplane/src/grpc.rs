@@ -1,12 +1,12 @@
 //! Unary gRPC calls of our own.
 
 use crate::call::{self, Answer, CallError};
+use crate::headers::RequestHeader;
 use crate::tables::ClusterState;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use meridian_model::{ClusterName, UpstreamProtocol};
-use pingora_http::RequestHeader;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +141,7 @@ fn status(headers: &HeaderMap) -> Option<(u32, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pingora_http::ResponseHeader;
+    use crate::headers::ResponseHeader;
 
     #[derive(Clone, PartialEq, Message)]
     struct Text {

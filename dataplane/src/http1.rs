@@ -10,4 +10,4 @@ mod write;
 pub(crate) use body::{BodyReader, BodyWriter, PIECE};
 pub(crate) use chunks::{ChunkStep, Chunks};
 pub(crate) use read::{BadHead, end_of_head, header_lines};
-pub(crate) use write::request_head;
+pub(crate) use write::{put_headers, request_head, response_line};

@@ -1,6 +1,6 @@
 //! HTTP: one request from its head to its log line.
 //!
-//! The loop stands on pingora-core's HTTP/1 sessions and on h2, and is our own (the reasons are in
+//! The loop stands on sessions of our own for HTTP/1 and on h2, and is our own (the reasons are in
 //! docs/decisions/0002). Its phases, in the order of a request:
 //!
 //! 1. [`admission`]: violations found in the bytes, protocol checks,

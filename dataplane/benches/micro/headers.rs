@@ -2,11 +2,11 @@
 
 use criterion::{BatchSize, Criterion};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use meridian_dataplane::headers::RequestHeader;
 use meridian_dataplane::headers::{
     HeaderNames, MessageFacts, UpgradeHeaders, modify_request, strip_headers, strip_hop_by_hop,
 };
 use meridian_model::route::HeaderModifier;
-use pingora_http::RequestHeader;
 
 /// A browser's.
 const HEAD: [(&str, &str); 12] = [

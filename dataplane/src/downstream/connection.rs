@@ -14,10 +14,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// One client's connection.
-///
-/// HTTP applications find it behind
-/// `session.digest().proxy_digest.user_data` as `Arc<Connection<A>>`, see
-/// [`Connection::of`].
 pub struct Connection<A> {
     /// The listener it came through, with its newest state.
     pub listener: Arc<ListenerHandle<A>>,
@@ -63,19 +59,6 @@ struct Flow {
     /// The task that reads, where it waits for the next request.
     reader: AtomicWaker,
     close: watch::Sender<bool>,
-}
-
-impl<A: Send + Sync + 'static> Connection<A> {
-    /// The connection of an HTTP session, from its digest. `None` where the
-    /// stream was not accepted by [`crate::listener`].
-    pub fn of(digest: &pingora_core::protocols::Digest) -> Option<&Arc<Self>> {
-        digest
-            .proxy_digest
-            .as_ref()?
-            .user_data
-            .as_ref()?
-            .downcast_ref()
-    }
 }
 
 impl<A> Connection<A> {

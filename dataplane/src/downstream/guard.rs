@@ -1,12 +1,10 @@
 //! The HTTP/1 guard: reads along where a connection's bytes enter, and refuses
 //! what two parsers could read two ways.
 //!
-//! Pingora drops Content-Length beside Transfer-Encoding before a filter sees
-//! it, takes bare line feeds, and forwards a list of transfer codings as the
-//! last of them. So the strict rules of RFC 9112 are kept here, before Pingora
-//! parses. The guard must know where a body ends to find the next head. It
+//! The strict rules of RFC 9112 are kept here, before anything of a head is
+//! interpreted. The guard must know where a body ends to find the next head. It
 //! never changes a byte, but says where a target must be written otherwise
-//! because Pingora closes a connection without an answer over it.
+//! because no URI of ours can hold it.
 //!
 //! A pure state machine: bytes in, verdicts out. [`super::Downstream`] does the
 //! reading and the waiting.

@@ -1,26 +1,22 @@
 //! One request of a client, and the way back for its response: HTTP/1 or HTTP/2
 //! behind one face.
 
+mod http1;
 mod http2;
 
+use crate::headers::{RequestHeader, ResponseHeader};
 use bytes::Bytes;
-use http::{HeaderMap, Version};
+use http::HeaderMap;
+use http1::Http1;
 use http2::Http2;
-use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::server::Session as Http1;
 use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 
 pub(super) use http2::{Accepted, Refused};
 
 /// A request as it came in.
 pub(crate) struct Incoming(Codec);
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is made once, and stays where it is"
-)]
 enum Codec {
     Http1(Http1),
     Http2(Http2),
@@ -38,22 +34,8 @@ pub(crate) enum Piece {
 
 impl Incoming {
     /// The next request of an HTTP/1 connection, yet to be read.
-    pub(crate) fn http1(reused: ReusedHttpStream) -> Self {
-        let (stream, settings) = reused.consume();
-        let mut session = Http1::new_http1(stream);
-        if let Some(settings) = settings {
-            settings.apply_to_session(&mut session);
-        }
-        // The stream below keeps all deadlines of its own; pingora's would only
-        // be a second clock.
-        session.set_keepalive(Some(0));
-        session.set_read_timeout(None);
-        Self(Codec::Http1(session))
-    }
-
-    /// The first request of an HTTP/1 connection, yet to be read.
-    pub(crate) fn first(stream: Stream) -> Self {
-        Self::http1(ReusedHttpStream::new(stream, None))
+    pub(crate) fn http1(stream: Stream) -> Self {
+        Self(Codec::Http1(Http1::new(stream)))
     }
 
     /// A stream of an HTTP/2 connection, with its head.
@@ -64,7 +46,7 @@ impl Incoming {
     /// Reads the head where it was not yet. `false` where the client has left instead.
     pub(crate) async fn read_head(&mut self) -> Result<bool> {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.read_request().await,
+            Codec::Http1(http1) => http1.read_head().await,
             Codec::Http2(_) => Ok(true),
         }
     }
@@ -72,7 +54,7 @@ impl Incoming {
     /// The head.
     pub(crate) fn head(&self) -> &RequestHeader {
         match &self.0 {
-            Codec::Http1(http1) => http1.req_header(),
+            Codec::Http1(http1) => http1.head(),
             Codec::Http2(http2) => http2.head(),
         }
     }
@@ -80,7 +62,7 @@ impl Incoming {
     /// The head, to be changed.
     pub(crate) fn head_mut(&mut self) -> &mut RequestHeader {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.req_header_mut(),
+            Codec::Http1(http1) => http1.head_mut(),
             Codec::Http2(http2) => http2.head_mut(),
         }
     }
@@ -88,7 +70,7 @@ impl Incoming {
     /// Whether no body comes.
     pub(crate) fn is_bodiless(&mut self) -> bool {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.is_body_empty(),
+            Codec::Http1(http1) => http1.is_bodiless(),
             Codec::Http2(http2) => http2.is_bodiless(),
         }
     }
@@ -96,7 +78,7 @@ impl Incoming {
     /// Whether nothing is left to be read.
     pub(crate) fn is_read(&mut self) -> bool {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.is_body_done(),
+            Codec::Http1(http1) => http1.is_read(),
             Codec::Http2(http2) => http2.is_read(),
         }
     }
@@ -104,7 +86,7 @@ impl Incoming {
     /// Reads on. HTTP/1 passes over trailers.
     pub(crate) async fn read(&mut self) -> Result<Piece> {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.read_request_body().await.map(Piece::from),
+            Codec::Http1(http1) => http1.read().await,
             Codec::Http2(http2) => http2.read().await,
         }
     }
@@ -113,7 +95,8 @@ impl Incoming {
     /// leave, where there is not. Behind an upgrade there always is.
     pub(crate) async fn read_or_idle(&mut self, done: bool) -> Result<Piece> {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.read_body_or_idle(done).await.map(Piece::from),
+            Codec::Http1(http1) if done || http1.is_read() => Err(http1.left().await),
+            Codec::Http1(http1) => http1.read().await,
             Codec::Http2(http2) if done || http2.is_read() => Err(http2.left().await),
             Codec::Http2(http2) => http2.read().await,
         }
@@ -122,7 +105,7 @@ impl Incoming {
     /// Whether the connection serves further requests. That of HTTP/2 does in any case.
     pub(crate) fn keep_alive(&mut self, keep: bool) {
         if let Codec::Http1(http1) = &mut self.0 {
-            http1.set_keepalive(keep.then_some(0));
+            http1.keep_alive(keep);
         }
     }
 
@@ -130,28 +113,32 @@ impl Incoming {
     /// since gRPC's trailers-only form is a head that ends the stream.
     pub(crate) async fn write_head(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.write_response_header(head).await,
+            Codec::Http1(http1) => http1.write_head(*head, end).await,
             Codec::Http2(http2) => http2.write_head(*head, end),
         }
     }
 
-    /// Writes an interim response; HTTP/2 clients get none. Pingora gives up an HTTP/1
-    /// connection on which anything is written before the request was read to its end;
-    /// whether this one can be kept the final head decides.
+    /// Writes an interim response; HTTP/2 clients get none.
     pub(crate) async fn write_interim(&mut self, head: Box<ResponseHeader>) -> Result<()> {
-        if let Codec::Http1(http1) = &mut self.0 {
-            http1.write_response_header(head).await?;
-            if http1.req_header().version == Version::HTTP_11 {
-                http1.set_keepalive(Some(0));
-            }
+        match &mut self.0 {
+            Codec::Http1(http1) => http1.write_interim(&head).await,
+            Codec::Http2(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Hands on what was written. Small pieces are gathered until then, or until the client is
+    /// waited for.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        match &mut self.0 {
+            Codec::Http1(http1) => http1.flush().await,
+            Codec::Http2(_) => Ok(()),
+        }
     }
 
     /// Writes a piece of the response's body. `end` when nothing follows.
     pub(crate) async fn write_body(&mut self, bytes: Bytes, end: bool) -> Result<()> {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.write_response_body(bytes, end).await,
+            Codec::Http1(http1) => http1.write_body(&bytes, end).await,
             Codec::Http2(http2) => http2.write_body(bytes, end).await,
         }
     }
@@ -159,7 +146,7 @@ impl Incoming {
     /// Writes trailers, which end the response. HTTP/1 clients get none.
     pub(crate) async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
         match &mut self.0 {
-            Codec::Http1(http1) => http1.write_response_trailers(trailers).await,
+            Codec::Http1(http1) => http1.write_body(&[], true).await,
             Codec::Http2(http2) => http2.write_trailers(trailers),
         }
     }
@@ -173,13 +160,9 @@ impl Incoming {
     }
 
     /// Ends the response; the connection, where another request may follow on it.
-    pub(crate) async fn finish(self) -> Result<Option<ReusedHttpStream>> {
+    pub(crate) async fn finish(self) -> Result<Option<Stream>> {
         match self.0 {
-            Codec::Http1(http1) => {
-                let settings = HttpPersistentSettings::for_session(&http1);
-                let reusable = http1.finish().await?;
-                Ok(reusable.map(|stream| ReusedHttpStream::from_reusable_stream(stream, settings)))
-            }
+            Codec::Http1(http1) => http1.finish().await,
             Codec::Http2(http2) => http2.finish().map(|()| None),
         }
     }
@@ -187,14 +170,8 @@ impl Incoming {
     /// Breaks off: the client must see that this is not the end.
     pub(crate) async fn abort(self) {
         match self.0 {
-            Codec::Http1(mut http1) => http1.shutdown().await,
+            Codec::Http1(http1) => http1.abort().await,
             Codec::Http2(http2) => http2.abort(),
         }
-    }
-}
-
-impl From<Option<Bytes>> for Piece {
-    fn from(bytes: Option<Bytes>) -> Self {
-        bytes.map_or(Self::End, Self::Body)
     }
 }

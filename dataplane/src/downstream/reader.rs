@@ -1,4 +1,4 @@
-//! How bytes of a client reach Pingora: approved by the guard, within deadlines.
+//! How bytes of a client reach the session that reads requests: approved by the guard, within deadlines.
 
 use super::Downstream;
 use super::guard::{BodyStep, HeadStep};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-/// What Pingora reads in place of a head that was refused. `invalid` is a name
+/// What the session reads in place of a head that was refused. `invalid` is a name
 /// that no route can have (RFC 6761, 6.4).
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: invalid\r\nConnection: close\r\n\r\n";
 

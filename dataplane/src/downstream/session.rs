@@ -4,9 +4,8 @@ use super::Downstream;
 use super::reader::Phase;
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::tls::digest::SslDigest;
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
 use std::os::fd::AsRawFd;
@@ -59,19 +58,13 @@ impl<A> UniqueID for Downstream<A> {
     }
 }
 
-impl<A> Ssl for Downstream<A> {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.digests.tls.clone()
-    }
+// Nobody asks: what the proxy wants to know of a connection is in its `Connection`.
+impl<A> Ssl for Downstream<A> {}
 
-    /// HTTP/2 also where only the preface said so: that is what makes Pingora speak it.
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        Some(self.alpn())
-    }
-}
+#[async_trait]
+impl<A: Send + Sync + 'static> Peek for Downstream<A> {}
 
 impl<A> GetTimingDigest for Downstream<A> {
-    /// None: [`super::Connection::accepted`] says it without an allocation a request.
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
@@ -79,16 +72,12 @@ impl<A> GetTimingDigest for Downstream<A> {
 
 impl<A> GetProxyDigest for Downstream<A> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        Some(Arc::clone(&self.digests.proxy))
+        None
     }
 }
 
 impl<A> GetSocketDigest for Downstream<A> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.digests.socket))
+        None
     }
 }
-
-/// Nothing peeks: `Downstream::open` has looked at the preface.
-#[async_trait]
-impl<A: Send + Sync + 'static> Peek for Downstream<A> {}

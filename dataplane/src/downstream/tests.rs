@@ -1,4 +1,4 @@
-//! What clients on real sockets get from Pingora through the guard.
+//! What clients on real sockets get through the guard.
 
 use super::{PREFACE, preface};
 use crate::listener::fixture::{Fixture, exchange, http, read_to_end, response};

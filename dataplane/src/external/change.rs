@@ -97,7 +97,7 @@ fn effect(action: &Action, name: &HeaderName, headers: &HeaderMap) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pingora_http::RequestHeader;
+    use crate::headers::RequestHeader;
 
     fn changed(action: fn(HeaderValue) -> Action, before: &[&'static str]) -> Vec<String> {
         let name = HeaderName::from_static("x-a");

@@ -3,6 +3,7 @@
 use super::change::{Action, Change, is_untouchable};
 use super::{CheckError, Decision, Refusal, RequestFacts};
 use crate::call::{self, Answer, CallError};
+use crate::headers::RequestHeader;
 use crate::proxy::authority;
 use crate::tables::ClusterState;
 use bytes::Bytes;
@@ -12,7 +13,6 @@ use http::header::{
 use http::{HeaderName, HeaderValue, StatusCode};
 use meridian_model::external::HttpCheck;
 use meridian_model::route::ValueMatch;
-use pingora_http::RequestHeader;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Joining the cookie header that HTTP/2 may split.
 
+use crate::headers::RequestHeader;
 use http::header::COOKIE;
-use pingora_http::RequestHeader;
 
 /// Joins several `cookie` lines by `; ` before the request goes on over
 /// HTTP/1.1 (RFC 9113, 8.2.3). Allocates only where there are several.

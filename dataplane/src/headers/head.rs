@@ -1,8 +1,8 @@
 //! What a request's head and a response's have in common where their headers are changed.
 
+use crate::headers::{RequestHeader, ResponseHeader};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 
 /// A head whose headers can be changed. Errors come when it would have more than it can hold.
 pub(crate) trait Head {

@@ -1,8 +1,8 @@
 //! Headers that are meant for the next hop alone (RFC 9110, 7.6.1).
 
+use crate::headers::{RequestHeader, ResponseHeader};
 use http::header::{CONNECTION, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora_http::{RequestHeader, ResponseHeader};
 
 /// A request wants a header removed that its sender has no say over. Answer 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,9 @@ pub fn strip_hop_by_hop(
     request: &mut RequestHeader,
     upgrade: UpgradeHeaders,
 ) -> Result<(), NominatedHeader> {
+    if !any_for_one_hop(&request.headers) {
+        return Ok(());
+    }
     let nominated = nominated_headers(&request.headers);
     if let Some(name) = nominated.iter().find(|name| is_protected(name)) {
         return Err(NominatedHeader { name: name.clone() });
@@ -67,6 +70,9 @@ pub fn strip_hop_by_hop(
 /// As [`strip_hop_by_hop`], for a response. Nominated protected headers stay:
 /// a server's mistake is no reason to lose its answer.
 pub fn strip_hop_by_hop_response(response: &mut ResponseHeader, upgrade: UpgradeHeaders) {
+    if !any_for_one_hop(&response.headers) {
+        return;
+    }
     let nominated = nominated_headers(&response.headers);
     let kept = kept_upgrade(&response.headers, upgrade);
     let removable = nominated.iter().filter(|name| !is_protected(name));
@@ -89,6 +95,14 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     // Sent by HTTP/1.1 clients that ask for h2c; meaningless past this hop.
     HeaderName::from_static("http2-settings"),
 ];
+
+/// Whether there is anything to remove: mostly there is not, and each name costs a look-up.
+/// What `connection` nominates needs a `connection`.
+fn any_for_one_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        matches!(name.as_str().len(), 2 | 7 | 10 | 14 | 16) && HOP_BY_HOP.contains(name)
+    })
+}
 
 /// Headers that no `connection` option may remove: framing, routing, identity,
 /// and what other proxies wrote for the application.
@@ -197,6 +211,16 @@ mod tests {
         strip_hop_by_hop(&mut request, UpgradeHeaders::Strip).unwrap();
         assert_eq!(left(&request), ["te", "x-stays"]);
         assert_eq!(request.headers[TE], "trailers");
+    }
+
+    #[test]
+    fn each_of_them_alone_is_removed() {
+        for name in &HOP_BY_HOP {
+            let mut request = request(&[("X-Stays", "1")]);
+            request.insert_header(name, "gzip").unwrap();
+            strip_hop_by_hop(&mut request, UpgradeHeaders::Strip).unwrap();
+            assert_eq!(left(&request), ["x-stays"]);
+        }
     }
 
     #[test]

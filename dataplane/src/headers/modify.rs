@@ -2,8 +2,8 @@
 
 use super::head::Head;
 use super::text::{self, MessageFacts};
+use crate::headers::{RequestHeader, ResponseHeader};
 use meridian_model::route::HeaderModifier;
-use pingora_http::{RequestHeader, ResponseHeader};
 
 /// Changes a request: removes, then sets, then adds. `facts` are of the client's request.
 ///
@@ -111,7 +111,7 @@ mod tests {
             .collect();
         assert_eq!(left, EXPECTED);
         let mut wire = Vec::new();
-        request.header_to_h1_wire(&mut wire);
+        crate::http1::put_headers(&request.headers, &mut wire);
         assert_eq!(wire.iter().filter(|byte| **byte == b'\n').count(), 3);
     }
 

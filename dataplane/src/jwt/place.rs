@@ -3,10 +3,10 @@
 //! A place that is filled twice holds no token: which of the two the
 //! application would read cannot be known.
 
+use crate::headers::RequestHeader;
 use http::HeaderName;
 use http::header::COOKIE;
 use meridian_model::jwt::TokenLocation;
-use pingora_http::RequestHeader;
 
 /// A place, prepared.
 #[derive(Debug)]

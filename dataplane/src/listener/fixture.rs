@@ -1,19 +1,17 @@
 //! Listeners on real sockets for tests, with a handler that answers everything.
 
 use super::{BindStatus, Bound, ConnectionHandler, DrainWatch, Entrance, ListenerState, Listeners};
-use crate::downstream::{Connection, Downstream, Wire};
+use crate::downstream::streams::{self, Limits};
+use crate::downstream::{Connection, Downstream, Incoming, Piece, Wire};
 use crate::drain::Drain;
+use crate::headers::ResponseHeader;
 use crate::workers::Workers;
-use async_trait::async_trait;
 use bytes::Bytes;
 use meridian_model::listener::*;
 use meridian_model::{Bind, Listener, RouteTable};
 use meridian_telemetry::Metrics;
 use meridian_telemetry::metrics::BuildInfo;
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::server::ShutdownWatch;
-use pingora_http::ResponseHeader;
+use pingora_core::protocols::Stream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,81 +20,84 @@ use tokio::net::TcpStream;
 
 /// Answers requests with `<protocol> <body length>`, or with the violation, and
 /// echoes what comes over TCP.
-pub(crate) struct Answering {
-    app: Arc<Answers>,
-}
+pub(crate) struct Answering;
 
-struct Answers;
-
-#[async_trait]
-impl HttpServerApp for Answers {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        if !session.read_request().await.ok()? {
-            return None;
-        }
-        let connection = Arc::clone(Connection::<()>::of(session.digest()?)?);
-        let mut length = 0;
-        while connection.violation().is_none()
-            && let Ok(Some(body)) = session.read_request_body().await
-        {
-            length += body.len();
-        }
-        if *shutdown.borrow() || connection.violation().is_some() {
-            session.set_keepalive(None);
-        }
-        if session.is_upgrade_req() {
-            return echo(session, &connection).await;
-        }
-        let (status, text) = match connection.violation() {
-            Some(violation) => (violation.status(), violation.as_str().to_owned()),
-            None => (
-                http::StatusCode::OK,
-                format!("{:?} {length}", session.req_header().version),
-            ),
-        };
-        let mut response = ResponseHeader::build(status, Some(1)).ok()?;
-        response.insert_header("content-length", text.len()).ok()?;
-        session
-            .write_response_header(Box::new(response))
-            .await
-            .ok()?;
-        session
-            .write_response_body(Bytes::from(text), true)
-            .await
-            .ok()?;
-        let settings = HttpPersistentSettings::for_session(&session);
-        let reusable = session.finish().await.ok()??;
-        connection.request_finished();
-        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+/// Answers one request; the stream, where another may follow.
+async fn answer(
+    mut request: Incoming,
+    connection: &Connection<()>,
+    drain: &DrainWatch,
+) -> Option<Stream> {
+    if !request.read_head().await.ok()? {
+        return None;
     }
+    let upgrade = request.head().headers.contains_key("upgrade");
+    let mut length = 0;
+    while connection.violation().is_none()
+        && let Ok(Piece::Body(body)) = request.read().await
+    {
+        length += body.len();
+    }
+    if *drain.borrow() || connection.violation().is_some() {
+        request.keep_alive(false);
+    }
+    if upgrade {
+        echo(request, connection).await;
+        return None;
+    }
+    let (status, text) = match connection.violation() {
+        Some(violation) => (violation.status(), violation.as_str().to_owned()),
+        None => (
+            http::StatusCode::OK,
+            format!("{:?} {length}", request.head().version),
+        ),
+    };
+    let mut response = ResponseHeader::build(status, Some(1)).ok()?;
+    response.insert_header("content-length", text.len()).ok()?;
+    request.write_head(Box::new(response), false).await.ok()?;
+    request.write_body(Bytes::from(text), true).await.ok()?;
+    connection.request_finished();
+    request.finish().await.ok()?
 }
 
 /// Switches protocols, and sends back in capitals what comes then.
-async fn echo(mut session: ServerSession, connection: &Connection<()>) -> Option<ReusedHttpStream> {
-    let mut response = ResponseHeader::build(101, Some(2)).ok()?;
-    response.insert_header("connection", "upgrade").ok()?;
-    response.insert_header("upgrade", "loud").ok()?;
-    session
-        .write_response_header(Box::new(response))
-        .await
-        .ok()?;
+async fn echo(mut request: Incoming, connection: &Connection<()>) {
+    let mut response = ResponseHeader::build(101, Some(2)).unwrap();
+    response.insert_header("connection", "upgrade").unwrap();
+    response.insert_header("upgrade", "loud").unwrap();
+    request.write_head(Box::new(response), false).await.unwrap();
     connection.upgraded();
-    while let Ok(Some(bytes)) = session.read_request_body().await {
+    while let Ok(Piece::Body(bytes)) = request.read().await {
         let loud = bytes.to_ascii_uppercase();
-        session.write_response_body(loud.into(), false).await.ok()?;
+        request.write_body(loud.into(), false).await.unwrap();
     }
-    None
 }
 
 impl ConnectionHandler for Answering {
     type State = ();
 
     async fn http(self: Arc<Self>, stream: Box<Downstream<()>>, drain: DrainWatch) {
-        self.app.process_new(stream, &drain).await;
+        let connection = Arc::clone(stream.connection());
+        if !stream.is_http2() {
+            let mut next: Option<Stream> = Some(stream);
+            while let Some(stream) = next {
+                next = answer(Incoming::http1(stream), &connection, &drain).await;
+            }
+            return;
+        }
+        let limits = Limits {
+            streams: 10,
+            head_bytes: 64 * 1024,
+            idle: SOON,
+        };
+        streams::serve(stream, limits, drain.clone(), |request, serving| {
+            let (connection, drain) = (Arc::clone(&connection), drain.clone());
+            tokio::spawn(async move {
+                answer(request, &connection, &drain).await;
+                drop(serving);
+            });
+        })
+        .await;
     }
 
     async fn tcp(
@@ -136,9 +137,7 @@ impl Fixture {
         };
         let metrics = Metrics::new(build).unwrap();
         let drain = Drain::default();
-        let handler = Arc::new(Answering {
-            app: Arc::new(Answers),
-        });
+        let handler = Arc::new(Answering);
         Self {
             listeners: Listeners::new(
                 handler,

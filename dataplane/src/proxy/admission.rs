@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::heads::asks_for_websocket;
 use crate::authorize;
 use crate::downstream::{Connection, Incoming};
+use crate::headers::RequestHeader;
 use crate::headers::strip_headers;
 use crate::jwt::Tokens;
 use crate::normalize::{Normalized, normalize};
@@ -18,7 +19,6 @@ use meridian_model::Verdict;
 use meridian_model::listener::HeaderUnderscores;
 use meridian_model::route::{Destination, Redirect};
 use meridian_telemetry::metrics::{Layer, RejectReason};
-use pingora_http::RequestHeader;
 use std::sync::Arc;
 use std::time::SystemTime;
 

@@ -1,8 +1,8 @@
 //! The host that a request is for, from `:authority` or `Host`.
 
+use crate::headers::RequestHeader;
 use http::HeaderValue;
 use http::header::HOST;
-use pingora_http::RequestHeader;
 
 /// The authority as the client wrote it, port included. `None` where there is
 /// none, or more than one.

@@ -17,7 +17,6 @@ use meridian_model::Verdict;
 use meridian_model::intention::RuleOutcome;
 use meridian_model::listener::{ClientCertificateHeader, ClientTrust};
 use meridian_telemetry::trace::SpanSink;
-use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use std::sync::Arc;
@@ -57,10 +56,10 @@ impl ConnectionApp {
 
     async fn http1(&self, stream: Stream, drain: &ShutdownWatch) {
         let mut timer = Deadline::default();
-        let mut next = Some(Incoming::first(stream));
-        while let Some(request) = next {
-            let reused = self.request(request, drain, &mut timer).await;
-            next = reused.map(Incoming::http1);
+        let mut next = Some(stream);
+        while let Some(stream) = next {
+            let request = Incoming::http1(stream);
+            next = self.request(request, drain, &mut timer).await;
         }
     }
 
@@ -92,7 +91,7 @@ impl ConnectionApp {
         mut session: Incoming,
         drain: &ShutdownWatch,
         timer: &mut Deadline,
-    ) -> Option<ReusedHttpStream> {
+    ) -> Option<Stream> {
         match session.read_head().await {
             Ok(true) => {}
             // The client left between two requests, or what it sent is no head.
@@ -216,8 +215,7 @@ pub(crate) async fn answer(session: &mut Incoming, cause: Cause<'_>, record: &mu
 const SKIPPED: usize = 64 * 1024;
 
 /// Reads what has come of a body that nobody wants, without waiting for more.
-/// If that was all, the connection goes on; if not, Pingora ends it behind the
-/// answer.
+/// If that was all, the connection goes on; if not, it ends behind the answer.
 async fn skip_body(session: &mut Incoming) {
     let mut skipped = 0;
     while skipped < SKIPPED && !session.is_read() {

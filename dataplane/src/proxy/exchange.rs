@@ -10,6 +10,7 @@ use super::replay::Replay;
 use super::retry::RetryPlan;
 use super::trailers;
 use crate::downstream::{Incoming, Piece};
+use crate::headers::{RequestHeader, ResponseHeader};
 use crate::resilience::Outcome as Health;
 use crate::tables::{ClusterState, Picked};
 use crate::tls::HandshakeFailure;
@@ -18,7 +19,6 @@ use bytes::Bytes;
 use h2::Reason;
 use http::StatusCode;
 use pingora_error::{Error, ErrorType};
-use pingora_http::{RequestHeader, ResponseHeader};
 use std::io;
 use std::time::Instant;
 
@@ -116,6 +116,9 @@ impl Exchange<'_, '_> {
         loop {
             let reading = !self.replay.is_ended();
             let blocked = reading && self.upstream.is_blocked();
+            if blocked && let Err(failure) = self.flush().await {
+                return failed(response, failure);
+            }
             tokio::select! {
                 biased;
                 event = self.upstream.next() => match event {
@@ -141,6 +144,11 @@ impl Exchange<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Hands on what was gathered for the client. Elsewhere waiting for the client does it.
+    async fn flush(&mut self) -> Result<(), Failure> {
+        in_time(self.session.flush(), self.clock, self.permission).await
     }
 
     /// A piece of the request came, or its end.
@@ -178,7 +186,7 @@ impl Exchange<'_, '_> {
     }
 
     /// Why the request's body can't be read on. The guard knows better than
-    /// Pingora, which only sees the stream fail.
+    /// the session, which only sees the stream fail.
     fn request_failure(&self, error: &Error) -> Failure {
         match self.scene.connection.violation() {
             Some(violation) => Failure::Violation(violation),

@@ -9,12 +9,12 @@ use crate::balance::GeneratedCookie;
 use crate::downstream::Connection;
 use crate::external::{self, Change};
 use crate::headers::{self, MessageFacts, UpgradeHeaders};
+use crate::headers::{RequestHeader, ResponseHeader};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use meridian_model::listener::{ClientCertificateHeader, ClientTrust};
 use meridian_model::route::HeaderModifier;
 use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 use std::net::SocketAddr;
 
 /// What is known of the connection that a request came by.
@@ -96,8 +96,7 @@ pub(crate) fn request(
     client: &RequestHeader,
     shape: &RequestShape<'_>,
 ) -> Result<Box<RequestHeader>, Failure> {
-    // Without the client's case of names, which is written to nobody.
-    let mut head = Box::new(RequestHeader::from(client.as_owned_parts()));
+    let mut head = Box::new(client.clone());
     let malformed = |_| Failure::BadRequest("malformed header");
     let upgrade = if shape.upgrade {
         UpgradeHeaders::Keep

@@ -3,6 +3,7 @@
 
 use super::connection::Shared;
 use super::failure::Failure;
+use crate::headers::RequestHeader;
 use crate::logs::LogSink;
 use crate::tables::RouteTelemetry;
 use http::{HeaderValue, Method, Version};
@@ -10,7 +11,6 @@ use meridian_telemetry::access_log::{AccessRecord, Protocol};
 use meridian_telemetry::metrics::Open;
 use meridian_telemetry::text::Text;
 use meridian_telemetry::trace::{self, Parent, Span, SpanKind, TraceContext, TraceState};
-use pingora_http::RequestHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -2,11 +2,11 @@
 
 use super::failure::Failure;
 use crate::downstream::Incoming;
+use crate::headers::{RequestHeader, ResponseHeader};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 
 /// Header that carries the request's ID, in and out.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

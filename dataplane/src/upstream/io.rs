@@ -1,20 +1,13 @@
 //! The byte stream to an endpoint: TCP or unix socket, with or without TLS,
-//! in the shape that pingora's HTTP sessions and the TCP relay both take.
+//! in the shape that HTTP sessions and the TCP relay both take.
 
 use super::unsent::Unsent;
 use crate::downstream::Rewound;
-use async_trait::async_trait;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
@@ -22,7 +15,6 @@ use tokio_rustls::client::TlsStream;
 #[derive(Debug)]
 pub(crate) struct UpstreamIo {
     transport: Transport,
-    id: UniqueIDType,
     /// There where writing must not wait.
     unsent: Option<Unsent>,
 }
@@ -37,27 +29,24 @@ enum Transport {
 
 impl UpstreamIo {
     pub(crate) fn tcp(stream: TcpStream) -> Self {
-        Self::new(stream.as_raw_fd(), Transport::Tcp(stream))
+        Self::new(Transport::Tcp(stream))
     }
 
     pub(crate) fn unix(stream: UnixStream) -> Self {
-        Self::new(stream.as_raw_fd(), Transport::Unix(stream))
+        Self::new(Transport::Unix(stream))
     }
 
     pub(crate) fn tls(stream: TlsStream<Rewound<TcpStream>>) -> Self {
-        let id = stream.get_ref().0.socket().as_raw_fd();
-        Self::new(id, Transport::Tls(Box::new(stream)))
+        Self::new(Transport::Tls(Box::new(stream)))
     }
 
     pub(crate) fn tls_unix(stream: TlsStream<Rewound<UnixStream>>) -> Self {
-        let id = stream.get_ref().0.socket().as_raw_fd();
-        Self::new(id, Transport::TlsUnix(Box::new(stream)))
+        Self::new(Transport::TlsUnix(Box::new(stream)))
     }
 
-    fn new(id: UniqueIDType, transport: Transport) -> Self {
+    fn new(transport: Transport) -> Self {
         Self {
             transport,
-            id,
             unsent: None,
         }
     }
@@ -80,8 +69,8 @@ impl UpstreamIo {
             Transport::Tls(stream) => settle_tcp(stream.get_mut().0.socket_mut()),
             Transport::TlsUnix(stream) => settle_unix(stream.get_mut().0.socket_mut()),
         };
-        if let Ok(id) = settled {
-            self.id = id;
+        if let Err(error) = settled {
+            tracing::debug!(%error, "a connection stays with the worker that made it");
         }
     }
 
@@ -102,16 +91,16 @@ impl UpstreamIo {
     }
 }
 
-fn settle_tcp(stream: &mut TcpStream) -> io::Result<UniqueIDType> {
+fn settle_tcp(stream: &mut TcpStream) -> io::Result<()> {
     let socket = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
     *stream = TcpStream::from_std(socket)?;
-    Ok(stream.as_raw_fd())
+    Ok(())
 }
 
-fn settle_unix(stream: &mut UnixStream) -> io::Result<UniqueIDType> {
+fn settle_unix(stream: &mut UnixStream) -> io::Result<()> {
     let socket = std::os::unix::net::UnixStream::from(stream.as_fd().try_clone_to_owned()?);
     *stream = UnixStream::from_std(socket)?;
-    Ok(stream.as_raw_fd())
+    Ok(())
 }
 
 /// Whether an idle connection is still good: nothing to read, and not closed.
@@ -186,44 +175,5 @@ impl AsyncWrite for UpstreamIo {
 
     fn is_write_vectored(&self) -> bool {
         true
-    }
-}
-
-#[async_trait]
-impl Shutdown for UpstreamIo {
-    async fn shutdown(&mut self) {
-        // The connection is given up; that the peer was faster is no news.
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for UpstreamIo {
-    fn id(&self) -> UniqueIDType {
-        self.id
-    }
-}
-
-// Pingora's digests are not used upstream: what the proxy wants to know of a
-// connection it keeps itself.
-impl Ssl for UpstreamIo {}
-
-#[async_trait]
-impl Peek for UpstreamIo {}
-
-impl GetTimingDigest for UpstreamIo {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for UpstreamIo {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for UpstreamIo {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
     }
 }

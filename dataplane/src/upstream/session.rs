@@ -7,13 +7,13 @@ mod http2;
 use super::http2::Slot;
 use super::io::UpstreamIo;
 use super::pool::{Origin, PoolKey};
+use crate::headers::{RequestHeader, ResponseHeader};
 use crate::resilience::Permit;
 use bytes::Bytes;
 use http::HeaderMap;
 use http1::Http1;
 use http2::Http2;
 use pingora_error::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 
 /// A connection, or a stream of one, that carries one request.
 pub(crate) struct Session {

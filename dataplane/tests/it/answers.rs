@@ -80,6 +80,22 @@ async fn names_go_out_in_lower_case_and_the_words_of_the_standard() {
 }
 
 #[tokio::test]
+async fn an_origins_date_stays_and_is_written_where_there_is_none() {
+    let origin = Origin::answering(|seen| match seen.path() {
+        "/dated" => b"HTTP/1.1 200 OK\r\nDate: then\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        _ => response(200, ""),
+    })
+    .await;
+    let proxy = Proxy::start(simple(Http1, origin.address)).await;
+    let mut client = Client::connect(proxy.address("in")).await;
+    let dated = client.get("/dated").await;
+    let dates = dated.headers.iter().filter(|(name, _)| name == "date");
+    assert_eq!(dates.map(|(_, date)| date).collect::<Vec<_>>(), ["then"]);
+    let date = client.get("/").await.header("date").map(str::to_owned);
+    assert!(date.is_some_and(|date| date.ends_with(" GMT")));
+}
+
+#[tokio::test]
 async fn bytes_behind_an_answer_are_nobodys() {
     let origin =
         Origin::answering(|_| [response(200, "ok"), response(200, "forged")].concat()).await;

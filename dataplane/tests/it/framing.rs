@@ -199,7 +199,7 @@ fn at_the_edge(origin: SocketAddr) -> Snapshot {
 }
 
 #[tokio::test]
-async fn a_target_that_pingora_does_not_take_is_written_otherwise() {
+async fn a_target_that_no_uri_can_hold_is_written_otherwise() {
     let origin = Origin::answering(|seen| response(200, seen.path())).await;
     let proxy = Proxy::start(simple(Http1, origin.address)).await;
     let mut client = Client::connect(proxy.address("in")).await;

@@ -241,7 +241,9 @@ thread_local! {
 /// RFC 3339 in UTC, with microseconds.
 pub(super) fn timestamp(time: SystemTime) -> String {
     // A clock before 1970 is no clock.
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let mut text = String::with_capacity(27);
     SECOND.with_borrow_mut(|(second, written)| {
         if written.is_empty() || *second != since.as_secs() {

@@ -223,7 +223,7 @@ impl RequestLine {
     }
 }
 
-/// Most bytes of a target that Pingora's URI type takes.
+/// Most bytes of a target that our URI type takes.
 const MOST_TARGET: usize = u16::MAX as usize - 1;
 
 fn trim_start(mut value: &[u8]) -> &[u8] {

@@ -1,4 +1,4 @@
-//! Targets that are sound, and written in a way that Pingora does not take: with characters that
+//! Targets that are sound, and written in a way that no URI of ours takes: with characters that
 //! RFC 3986 wants escaped, as many clients send them, or with the authority of `Host` in other
 //! words.
 
@@ -52,7 +52,7 @@ impl Mending {
     }
 }
 
-/// Whether Pingora's URI type takes a byte: with anything else it closes the connection.
+/// Whether our URI type takes a byte.
 pub(super) fn is_taken(byte: u8, in_query: bool) -> bool {
     let refused = if in_query { b'"' } else { b'`' };
     is_target(byte) && !matches!(byte, b'<' | b'>') && byte != refused

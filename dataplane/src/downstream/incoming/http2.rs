@@ -1,6 +1,7 @@
 //! A request as a stream of an HTTP/2 connection.
 
 use super::Piece;
+use crate::headers::{RequestHeader, ResponseHeader};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -8,7 +9,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING, UP
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_error::{Error, ErrorType, OrErr, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -122,7 +122,9 @@ impl Http2 {
         if self.out.is_some() {
             return Error::e_explain(ErrorType::InternalError, "a second response");
         }
-        head.insert_header(DATE, get_cached_date())?;
+        if !head.headers.contains_key(DATE) {
+            head.insert_header(DATE, get_cached_date())?;
+        }
         for name in &CONNECTION_HEADERS {
             head.remove_header(name);
         }

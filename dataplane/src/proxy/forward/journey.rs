@@ -132,11 +132,11 @@ impl<'a> Journey<'a> {
                 (Outcome::Failed { failure, sent }, None)
             }
         };
-        self.tell(&picked, began, outcome, status);
+        let duration = self.tell(&picked, began, outcome, status);
         record.try_ended(TryEnded {
             context,
             began,
-            duration: began.elapsed(),
+            duration,
             version: self.upstream_version(),
             status,
             failure: failure_of(outcome),

@@ -4,6 +4,7 @@
 mod head;
 
 use super::ResponseEvent;
+use crate::headers::RequestHeader;
 use crate::http1::{self, BodyReader, BodyWriter};
 use crate::upstream::io::UpstreamIo;
 use crate::upstream::pool::{self, Origin, PoolKey};
@@ -11,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use head::{Answer, Asked};
 use pingora_error::ErrorType::{ConnectionClosed, InvalidHTTPHeader, ReadError, WriteError};
 use pingora_error::{BError, Error, OrErr, Result};
-use pingora_http::RequestHeader;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};

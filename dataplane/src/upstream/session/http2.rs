@@ -1,6 +1,7 @@
 //! A request as a stream of an HTTP/2 connection.
 
 use super::ResponseEvent;
+use crate::headers::{RequestHeader, ResponseHeader};
 use crate::upstream::http2::Slot;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -8,7 +9,6 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Request, Version};
 use pingora_error::{Error, ErrorType, OrErr, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -12,23 +12,25 @@ use meridian_telemetry::metrics::TryError;
 use std::time::{Duration, Instant};
 
 impl Journey<'_> {
-    /// Tells metrics what a try came to, and health where it came to no answer.
+    /// Tells metrics what a try came to, and health where it came to no answer; how long it took.
     pub(super) fn tell(
         &self,
         picked: &Picked,
         began: Instant,
         outcome: Outcome,
         status: Option<u16>,
-    ) {
-        let elapsed = began.elapsed();
+    ) -> Duration {
+        // One look at the clock for all of them.
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(began);
         match (status, outcome) {
             (Some(status), _) => {
                 self.way.cluster.metrics.responded(status, elapsed);
-                picked.member.stats().observe(elapsed, Instant::now());
+                picked.member.stats().observe(elapsed, now);
             }
             (None, Outcome::Failed { failure, .. } | Outcome::Broken(failure)) => {
                 if let Some(health) = blame(failure) {
-                    self.way.cluster.report(picked, health, Instant::now());
+                    self.way.cluster.report(picked, health, now);
                 }
                 if let Some(error) = try_error(failure) {
                     self.way.cluster.metrics.failed(error, elapsed);
@@ -41,6 +43,7 @@ impl Journey<'_> {
             }
             (None, Outcome::Complete | Outcome::Unwanted(_)) => {}
         }
+        elapsed
     }
 
     /// What the upstream speaks, for the try's own story.

@@ -1,12 +1,12 @@
 //! One response head: taken from what was read, and held to the rules that the
 //! guard keeps for requests. What two readers could read two ways is no answer.
 
+use crate::headers::{RequestHeader, ResponseHeader};
 use crate::http1::{BadHead, BodyReader, BodyWriter, Chunks, end_of_head, header_lines};
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use pingora_http::{RequestHeader, ResponseHeader};
 
 /// Most header lines of a response, as in Envoy.
 const MOST_HEADERS: usize = 100;
