@@ -13,6 +13,7 @@ use meridian_tests::wait::{self, PATIENCE};
 use meridian_tests::world::{World, isolated};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::rc::Rc;
 
 const HTTP: u16 = 9001;
@@ -104,26 +105,10 @@ fn what_a_terminating_gateway_stands_in_for_is_looked_at_to_the_server_outside()
         let secured = Secured::new(world);
         let consul = Consul::start_secured(world, &secured).await;
         let authority = Authority::new(TRUST_DOMAIN);
-        let server = authority.host_leaf("out.test");
-        let (plain, behind) = (TcpOrigin::start(0).await, TcpOrigin::start(0).await);
-        let front = TlsFront::start(behind.address(), server, None).await;
+        let (plain, _tls) = servers_outside(&consul, &authority).await;
         let right = world.write("right.pem", &authority.root_pem());
         let wrong = world.write("wrong.pem", &Authority::new(TRUST_DOMAIN).root_pem());
-        for (name, port) in [
-            ("plain", plain.address().port()),
-            ("tls", front.address().port()),
-        ] {
-            consul.register(&Service::new(name, port)).await;
-            consul.intentions(name, &[("caller", "allow")]).await;
-        }
-        let link = async |file| {
-            let tls = json!({"Name": "tls", "CAFile": file, "SNI": "out.test"});
-            consul
-                .config_entry(json!({"Kind": "terminating-gateway", "Name": "egress",
-                    "Services": [{"Name": "plain"}, tls]}))
-                .await;
-        };
-        link(&right).await;
+        link(&consul, &right).await;
         let reads = r#"service "egress" { policy = "write" } service "plain" { policy = "write" }
             service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }"#;
         let all = format!(r#"{reads} service "tls" {{ policy = "write" }}"#);
@@ -159,18 +144,11 @@ fn what_a_terminating_gateway_stands_in_for_is_looked_at_to_the_server_outside()
         assert!(warned[0].0.contains(proof), "{document:#}");
         says(&document, "handshakes", "without TLS");
 
-        link(&wrong).await;
+        link(&consul, &wrong).await;
         broken(&own, "handshakes", "no trusted root", "CAFile").await;
-        link(&right).await;
+        link(&consul, &right).await;
         consul.intentions("plain", &[("*", "deny")]).await;
-        wait::holds("nobody may call it", PATIENCE, async || {
-            let (document, _) = check(&own).await;
-            let warned = lines(&document, "service plain", "warning");
-            warned.iter().any(|(line, help)| {
-                line.contains("nobody") && help.contains("consul intention create")
-            })
-        })
-        .await;
+        closed_to_all(&own, "service plain").await;
         drop(plain);
         broken(&own, "handshakes", "cannot connect", "start the service").await;
         gateway.kill();
@@ -182,6 +160,45 @@ fn what_a_terminating_gateway_stands_in_for_is_looked_at_to_the_server_outside()
         )
         .await;
     });
+}
+
+/// A service without TLS and one with, which `caller` may call.
+async fn servers_outside(
+    consul: &Consul,
+    authority: &Authority,
+) -> (TcpOrigin, (TcpOrigin, TlsFront)) {
+    let server = authority.host_leaf("out.test");
+    let (plain, behind) = (TcpOrigin::start(0).await, TcpOrigin::start(0).await);
+    let front = TlsFront::start(behind.address(), server, None).await;
+    for (name, port) in [
+        ("plain", plain.address().port()),
+        ("tls", front.address().port()),
+    ] {
+        consul.register(&Service::new(name, port)).await;
+        consul.intentions(name, &[("caller", "allow")]).await;
+    }
+    (plain, (behind, front))
+}
+
+/// Waits until it is said that nobody may call a service, and what would let somebody.
+async fn closed_to_all(words: &[String], group: &str) {
+    wait::holds("nobody may call it", PATIENCE, async || {
+        let (document, _) = check(words).await;
+        let warned = lines(&document, group, "warning");
+        warned
+            .iter()
+            .any(|(line, help)| line.contains("nobody") && help.contains("consul intention create"))
+    })
+    .await;
+}
+
+/// Both are linked, one by this authority.
+async fn link(consul: &Consul, authority: &Path) {
+    let tls = json!({"Name": "tls", "CAFile": authority, "SNI": "out.test"});
+    consul
+        .config_entry(json!({"Kind": "terminating-gateway", "Name": "egress",
+            "Services": [{"Name": "plain"}, tls]}))
+        .await;
 }
 
 #[test]
