@@ -147,49 +147,53 @@ async fn follows_upstreams_intentions_protocol_and_health() {
         .await;
     let mut source = follow(&agent, "web");
     let first = wait(&mut source, "the first snapshot", |now| now.generation > 0).await;
-    let verdict = |now: &Snapshot| rules(now).connection_verdict(&caller(now, "api"));
-    assert_eq!(
-        verdict(&first),
-        Verdict::Allow,
-        "Consul's default without ACLs"
-    );
+    let verdict = rules(&first).connection_verdict(&caller(&first, "api"));
+    assert_eq!(verdict, Verdict::Allow, "Consul's default without ACLs");
+    upstreams_come_and_go(&agent, &mut source).await;
+    intentions_are_obeyed(&agent, &mut source).await;
+    protocols_are_spoken(&agent, &mut source).await;
+    the_sick_are_known(&agent, &mut source).await;
+}
 
+async fn upstreams_come_and_go(agent: &Agent, source: &mut Source) {
     let two = service("web", 9100, &[("api", 5000), ("db", 5001)]);
     agent.register(&two).await;
-    let added = wait(&mut source, "a second upstream", |now| {
+    let added = wait(source, "a second upstream", |now| {
         now.listeners.contains_key("upstream/db")
     });
     assert_eq!(added.await.clusters["db"].targets[0].endpoints.len(), 0);
     agent
         .register(&service("web", 9100, &[("api", 5000)]))
         .await;
-    wait(&mut source, "one upstream again", |now| {
+    wait(source, "one upstream again", |now| {
         !now.listeners.contains_key("upstream/db") && !now.clusters.contains_key("db")
     })
     .await;
+}
 
+async fn intentions_are_obeyed(agent: &Agent, source: &mut Source) {
+    let verdict = |now: &Snapshot| rules(now).connection_verdict(&caller(now, "api"));
     agent
         .write(json!({"Kind": "service-intentions", "Name": "web",
             "Sources": [{"Name": "api", "Action": "deny"}, {"Name": "*", "Action": "allow"}]}))
         .await;
-    wait(&mut source, "a denial", |now| verdict(now) == Verdict::Deny).await;
+    wait(source, "a denial", |now| verdict(now) == Verdict::Deny).await;
     let deleted = agent
         .client
         .delete_config_entry("service-intentions", "web")
         .await;
     deleted.expect("a deletion");
-    wait(&mut source, "no denial", |now| {
-        verdict(now) == Verdict::Allow
-    })
-    .await;
+    wait(source, "no denial", |now| verdict(now) == Verdict::Allow).await;
+}
 
+async fn protocols_are_spoken(agent: &Agent, source: &mut Source) {
     agent
         .write(
             json!({"Kind": "service-defaults", "Name": "web", "Protocol": "http",
             "LocalRequestTimeoutMs": 1234}),
         )
         .await;
-    let now = wait(&mut source, "HTTP inbound", |now| http(now).is_some()).await;
+    let now = wait(source, "HTTP inbound", |now| http(now).is_some()).await;
     let service_now = http(&now).expect("just seen");
     assert_eq!(
         service_now.client_certificate,
@@ -199,12 +203,14 @@ async fn follows_upstreams_intentions_protocol_and_health() {
     agent
         .write(json!({"Kind": "service-defaults", "Name": "api", "Protocol": "grpc"}))
         .await;
-    wait(&mut source, "gRPC outbound", |now| {
+    wait(source, "gRPC outbound", |now| {
         now.clusters["api"].protocol == UpstreamProtocol::Http2
             && matches!(now.listeners["upstream/api"].service, Service::Http(_))
     })
     .await;
+}
 
+async fn the_sick_are_known(agent: &Agent, source: &mut Source) {
     let mut sick = service("api", 9000, &[]);
     let sidecar = sick
         .connect
@@ -216,7 +222,7 @@ async fn follows_upstreams_intentions_protocol_and_health() {
         ..passing("failing")
     }];
     agent.register(&sick).await;
-    wait(&mut source, "an unhealthy instance", |now| {
+    wait(source, "an unhealthy instance", |now| {
         health(now, "api") == [Health::Unhealthy]
     })
     .await;
