@@ -8,8 +8,8 @@
 //!
 //! A handle such as [`RouteMetrics`] is resolved when a snapshot is built and
 //! lives in it. On the request path only atomics are touched. The one exception
-//! is the first event of its kind: a status code that a route has not sent before,
-//! a result that a handshake has not had. Its series comes into being then.
+//! is the first event of its kind: a route's first request, a status code that it has
+//! not sent before, a result that a handshake has not had. Its series comes into being then.
 //!
 //! Series are bounded: past [`MAX_SERIES`] label sets in a scope, and for
 //! whatever a peer makes up, every label has the value `other`, and
@@ -86,7 +86,7 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
-    families: Families,
+    families: Arc<Families>,
     routes: Scope<RouteLabels, RouteMetrics>,
     clusters: Scope<Arc<str>, ClusterMetrics>,
     listeners: Scope<Arc<str>, ListenerMetrics>,
@@ -111,7 +111,7 @@ impl Metrics {
     /// As [`Metrics::new`].
     pub fn with_limit(build: BuildInfo, limit: usize) -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        let families = Families::register(&registry, limit)?;
+        let families = Arc::new(Families::register(&registry, limit)?);
         families
             .build_info
             .with_label_values(&[build.program, build.version])

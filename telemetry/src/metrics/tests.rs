@@ -112,6 +112,17 @@ fn every_registered_family_stands_in_the_catalogue_and_vice_versa() {
 }
 
 #[test]
+fn a_route_has_series_from_its_first_request_on() {
+    let metrics = Metrics::new(BUILD).unwrap();
+    let route = metrics.route(&labels("cart"));
+    assert!(!render(&metrics).contains("cart"));
+    let under_way = route.begin();
+    let series = r#"{cluster="orders",direction="edge",listener="public",route="cart"} 1"#;
+    assert!(render(&metrics).contains(&format!("meridian_http_server_active_requests{series}")));
+    drop(under_way);
+}
+
+#[test]
 fn names_follow_the_conventions() {
     for doc in catalogue() {
         assert!(doc.name.starts_with("meridian_"), "{}", doc.name);
