@@ -1,16 +1,16 @@
 //! Instances of a service with their checks: what a proxy makes endpoints of.
-
-use std::collections::BTreeMap;
+//!
+//! A proxy keeps thousands of them for as long as it runs, so no more is read than it takes to
+//! call one and to judge it. Tags and metadata are for Consul's filters.
 
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    agent::{Proxy, ServiceKind, TaggedAddress, Weights},
+    agent::{ServiceKind, TaggedAddress, Weights},
     call::Call,
-    catalog::Node,
     client::Client,
     query::Query,
-    wire::nullable,
+    wire::{exact, nullable},
 };
 
 impl Client {
@@ -20,7 +20,7 @@ impl Client {
     #[must_use]
     pub fn health_connect(&self, service: &str) -> Query<Vec<ServiceEntry>> {
         let path = ["v1", "health", "connect", service];
-        Query::new(self, Call::get("list mesh instances", path))
+        Query::decoded(self, Call::get("list mesh instances", path), list)
     }
 
     /// Instances of `service` itself (`GET /v1/health/service/:service`). Blocks. An unknown
@@ -28,20 +28,27 @@ impl Client {
     #[must_use]
     pub fn health_service(&self, service: &str) -> Query<Vec<ServiceEntry>> {
         let path = ["v1", "health", "service", service];
-        Query::new(self, Call::get("list instances", path))
+        Query::decoded(self, Call::get("list instances", path), list)
     }
 }
 
+/// A list without room for more.
+fn list(body: &[u8]) -> serde_json::Result<Vec<ServiceEntry>> {
+    let mut list: Vec<_> = serde_json::from_slice(body)?;
+    list.shrink_to_fit();
+    Ok(list)
+}
+
 /// One instance, its node, and the checks of both.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ServiceEntry {
     /// The node.
-    pub node: Node,
+    pub node: InstanceNode,
     /// The instance.
     pub service: ServiceInstance,
     /// Checks of the instance and of its node.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "exact")]
     pub checks: Vec<Check>,
 }
 
@@ -67,8 +74,23 @@ impl ServiceEntry {
     }
 }
 
+/// Where an instance runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct InstanceNode {
+    /// Its name.
+    pub node: String,
+    /// Its address.
+    pub address: String,
+    /// Its datacenter.
+    pub datacenter: String,
+    /// Its other addresses.
+    #[serde(deserialize_with = "nullable")]
+    pub tagged_addresses: OtherAddresses<String>,
+}
+
 /// One instance of a service.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ServiceInstance {
     /// What it is.
@@ -78,78 +100,63 @@ pub struct ServiceInstance {
     pub id: String,
     /// Its name.
     pub service: String,
-    /// Its tags.
-    #[serde(deserialize_with = "nullable")]
-    pub tags: Vec<String>,
     /// Its address; empty is the node's.
     pub address: String,
     /// Its port.
     pub port: u16,
     /// Its unix socket, instead of address and port.
     pub socket_path: String,
-    /// Other addresses: `lan`, `wan`, `consul-virtual`, …
+    /// Its other addresses.
     #[serde(deserialize_with = "nullable")]
-    pub tagged_addresses: BTreeMap<String, TaggedAddress>,
-    /// Its metadata.
-    #[serde(deserialize_with = "nullable")]
-    pub meta: BTreeMap<String, String>,
+    pub tagged_addresses: OtherAddresses<TaggedAddress>,
     /// Its weights.
     #[serde(deserialize_with = "nullable")]
     pub weights: Weights,
-    /// The proxy's settings, for a proxy or gateway.
+    /// Whom it stands for, where it is a proxy.
     #[serde(deserialize_with = "nullable")]
-    pub proxy: Option<Proxy>,
-    /// Connect settings.
-    #[serde(deserialize_with = "nullable")]
-    pub connect: Connect,
+    pub proxy: StandsFor,
     /// The namespace (Enterprise), else empty.
     pub namespace: String,
     /// The admin partition (Enterprise), else empty.
     pub partition: String,
-    /// The cluster peer that exports it, else empty.
-    pub peer_name: String,
-    /// Region and zone, when known.
-    #[serde(deserialize_with = "nullable")]
-    pub locality: Option<Locality>,
 }
 
-/// Connect settings of an instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct Connect {
-    /// It speaks mTLS itself.
-    pub native: bool,
-    /// How to reach it, when a cluster peer exports it.
-    #[serde(deserialize_with = "nullable")]
-    pub peer_meta: Option<PeerMeta>,
+impl ServiceInstance {
+    /// The service that it is, or whose sidecar it is.
+    #[must_use]
+    pub fn stands_for(&self) -> &str {
+        match (&self.kind, self.proxy.destination_service_name.as_str()) {
+            (_, "") => &self.service,
+            (ServiceKind::ConnectProxy, destination) => destination,
+            _ => &self.service,
+        }
+    }
 }
 
-/// How an instance exported by a cluster peer is dialled and recognized.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Addresses by network. Only the one for other datacenters is ever called in place of an
+/// instance's own.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct PeerMeta {
-    /// Names to send as SNI; the first is the one to use.
-    #[serde(rename = "SNI", deserialize_with = "nullable")]
-    pub sni: Vec<String>,
-    /// Expected identities.
-    #[serde(rename = "SpiffeID", deserialize_with = "nullable")]
-    pub spiffe_id: Vec<String>,
-    /// Its protocol; local service-defaults don't count.
-    #[serde(rename = "Protocol")]
-    pub protocol: String,
+pub struct OtherAddresses<A> {
+    /// The one for other datacenters.
+    pub wan: Option<A>,
 }
 
-/// Where something is.
+impl<A> Default for OtherAddresses<A> {
+    fn default() -> Self {
+        Self { wan: None }
+    }
+}
+
+/// Of a proxy's settings, those that are about its callers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub struct Locality {
-    /// The cloud's region.
-    pub region: String,
-    /// The zone within.
-    pub zone: String,
+pub struct StandsFor {
+    /// The service that a sidecar stands for, by name; empty where it is none.
+    pub destination_service_name: String,
 }
 
-/// One check. Its output is left out: it changes without meaning anything for traffic.
+/// One check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Check {
@@ -160,9 +167,6 @@ pub struct Check {
     pub name: String,
     /// The state.
     pub status: CheckStatus,
-    /// The instance it belongs to; empty is the node.
-    #[serde(rename = "ServiceID")]
-    pub service_id: String,
     /// `http`, `tcp`, `ttl`, `alias`, …
     #[serde(rename = "Type")]
     pub kind: String,
@@ -226,8 +230,18 @@ mod tests {
 
     #[test]
     fn null_is_empty() {
-        let json = r#"{"Service": {"Tags": null, "Meta": null, "Connect": null, "Proxy": null},
-            "Checks": null}"#;
+        let json = r#"{"Node": {"TaggedAddresses": null}, "Service": {"TaggedAddresses": null,
+            "Weights": null, "Proxy": null}, "Checks": null}"#;
         assert_eq!(entry(json), ServiceEntry::default());
+    }
+
+    /// A proxy's account of memory rests on it: see docs/performance.md.
+    #[test]
+    fn an_instance_is_small() {
+        let size = size_of::<ServiceEntry>();
+        assert!(size <= 400, "{size}");
+        let list = list(br#"[{"Checks": [{}, {}, {}]}, {}, {}, {}, {}]"#).unwrap();
+        assert_eq!((list.len(), list.capacity()), (5, 5));
+        assert_eq!(list[0].checks.capacity(), 3);
     }
 }

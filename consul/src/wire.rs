@@ -21,6 +21,17 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// Reads a list as [`nullable`] does, without room for more.
+pub(crate) fn exact<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let mut list: Vec<T> = nullable(deserializer)?;
+    list.shrink_to_fit();
+    Ok(list)
+}
+
 /// Reads a duration: Go's text (`1m30s`) or an integer of nanoseconds, which Consul writes in
 /// places (`RequestTimeout` of a resolver). Zero and below are Consul's way to say "not set".
 pub(crate) fn duration<'de, D>(deserializer: D) -> Result<Option<Duration>, D::Error>

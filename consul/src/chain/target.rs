@@ -6,7 +6,6 @@ use serde::Deserialize;
 
 use crate::{
     agent::MeshGateway,
-    health::Locality,
     wire::{duration, nullable},
 };
 
@@ -46,9 +45,6 @@ pub struct Target {
     pub sni: String,
     /// A stable name, whatever SNI is.
     pub name: String,
-    /// Region and zone, when known.
-    #[serde(deserialize_with = "nullable")]
-    pub locality: Option<Locality>,
     /// Whether near instances are preferred (Enterprise).
     #[serde(deserialize_with = "nullable")]
     pub prioritize_by_locality: Option<PrioritizeByLocality>,

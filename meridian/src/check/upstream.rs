@@ -6,9 +6,8 @@ use super::registration::Sidecar;
 use super::report::Report;
 use super::trouble::explain;
 use consul::Client;
-use consul::agent::{ServiceKind, Upstream, UpstreamKind};
+use consul::agent::{Upstream, UpstreamKind};
 use consul::chain::{ChainOverrides, CompiledChain};
-use consul::health::ServiceEntry;
 use std::collections::BTreeSet;
 
 /// An upstream of a sidecar.
@@ -117,17 +116,9 @@ async fn prepared(client: &Client, sidecar: &Sidecar, upstream: &Upstream, repor
     // There is no chain that would say it.
     let protocol = upstream.config.get("protocol");
     let protocol = protocol.and_then(|value| value.as_str()).unwrap_or("tcp");
-    let called: BTreeSet<_> = found.nodes.iter().map(stands_for).collect();
+    let instances = found.nodes.iter();
+    let called: BTreeSet<_> = instances.map(|one| one.service.stands_for()).collect();
     for service in called {
         intentions::towards(client, &sidecar.service, service, protocol, report).await;
     }
-}
-
-/// The service that an instance is, or whose proxy it is.
-fn stands_for(instance: &ServiceEntry) -> &str {
-    let service = &instance.service;
-    let proxy = service.proxy.as_ref();
-    proxy
-        .filter(|_| service.kind == ServiceKind::ConnectProxy)
-        .map_or(&service.service, |proxy| &proxy.destination_service_name)
 }

@@ -3,9 +3,8 @@
 use super::ca::DevelopmentCa;
 use crate::knowledge::{ChainQuery, Fact, InstancesQuery, Topic};
 use consul::agent::{AgentSelf, AgentService, Leaf, Proxy, ServiceKind, Upstream};
-use consul::catalog::Node;
-use consul::chain::{CompiledChain, Node as ChainNode, ResolverNode, Target};
-use consul::health::{Check, CheckStatus, ServiceEntry, ServiceInstance};
+use consul::chain::{CompiledChain, Node, ResolverNode, Target};
+use consul::health::{Check, CheckStatus, InstanceNode, ServiceEntry, ServiceInstance};
 use consul::intention::{Action, Intention};
 use meridian_model::{Health, Verdict};
 use serde_json::Value;
@@ -246,7 +245,7 @@ impl Registry {
             default: true,
             protocol: protocol.map_or_else(|| "tcp".to_owned(), Clone::clone),
             start_node: start.clone(),
-            nodes: [(start, ChainNode::Resolver(resolver))].into(),
+            nodes: [(start, Node::Resolver(resolver))].into(),
             targets: [(id, target)].into(),
             ..CompiledChain::default()
         }
@@ -263,10 +262,10 @@ impl Registry {
                 (instance.id.clone(), instance.application)
             };
             ServiceEntry {
-                node: Node {
+                node: InstanceNode {
                     address: address.ip().to_string(),
                     datacenter: self.ca.datacenter().to_owned(),
-                    ..Node::default()
+                    ..InstanceNode::default()
                 },
                 service: ServiceInstance {
                     id,

@@ -71,11 +71,12 @@ pub(crate) fn place<'a>(instance: &'a ServiceEntry, local: Option<&str>) -> (&'a
     let service = &instance.service;
     let home = &instance.node.datacenter;
     let remote = !home.is_empty() && local.is_some_and(|local| local != home);
-    match service.tagged_addresses.get("wan").filter(|_| remote) {
+    match service.tagged_addresses.wan.as_ref().filter(|_| remote) {
         Some(wan) if wan.port == 0 => (wan.address.as_str(), service.port),
         Some(wan) => (wan.address.as_str(), wan.port),
         None => {
-            let node_wan = instance.node.tagged_addresses.get("wan").filter(|_| remote);
+            let node_wan = &instance.node.tagged_addresses.wan;
+            let node_wan = node_wan.as_ref().filter(|_| remote);
             match node_wan.filter(|_| service.address.is_empty()) {
                 Some(wan) => (wan.as_str(), service.port),
                 None => (instance.address(), service.port),

@@ -9,7 +9,7 @@ use super::inbound::TCP_IDLE;
 use super::upstream::Caller;
 use crate::chain::upstream_protocol;
 use crate::knowledge::PreparedQuery;
-use consul::agent::{ServiceKind, Upstream as Written};
+use consul::agent::Upstream as Written;
 use consul::health::ServiceEntry;
 use meridian_model::cluster::{DEFAULT_CONNECT_TIMEOUT, MeshTransport, Target, Transport};
 use meridian_model::identity::ServiceId;
@@ -116,11 +116,6 @@ impl Prepared {
 /// Whom an instance must prove to be: the service that a proxy stands for, or itself.
 fn identity(instance: &ServiceEntry) -> ServiceId {
     let service = &instance.service;
-    let stands_for = service
-        .proxy
-        .as_ref()
-        .filter(|_| service.kind == ServiceKind::ConnectProxy)
-        .map(|proxy| &proxy.destination_service_name);
     let or_default = |text: &String| match text.as_str() {
         "" => "default".to_owned(),
         named => named.to_owned(),
@@ -129,7 +124,7 @@ fn identity(instance: &ServiceEntry) -> ServiceId {
         partition: or_default(&service.partition),
         namespace: or_default(&service.namespace),
         datacenter: instance.node.datacenter.clone(),
-        service: stands_for.unwrap_or(&service.service).clone(),
+        service: service.stands_for().to_owned(),
     }
 }
 
