@@ -174,7 +174,7 @@ proptest! {
         let action = Arc::new(RouteAction::forward("cluster".into()));
         let routes = conditions.into_iter().enumerate().map(|(number, matches)| Route {
             name: number.to_string().as_str().into(),
-            matches,
+            matches: Arc::new(matches),
             action: Arc::clone(&action),
         });
         let table = RouteTable {

@@ -56,8 +56,8 @@ pub struct VirtualHost {
 pub struct Route {
     /// Label `route` of metrics and access logs.
     pub name: RouteName,
-    /// When it applies.
-    pub matches: RouteMatch,
+    /// When it applies. Listeners with the same route share it, as do the tables made of it.
+    pub matches: Arc<RouteMatch>,
     /// What then happens. Routes written with several alternative matches share it.
     pub action: Arc<RouteAction>,
 }

@@ -252,7 +252,7 @@ impl<'a> Walk<'a> {
         };
         Route {
             name: RouteName::from(name),
-            matches,
+            matches: Arc::new(matches),
             action: Arc::new(action),
         }
     }

@@ -203,7 +203,7 @@ proptest! {
             prop_assert_eq!(after.len(), at + 1);
             let failed = matches!(last.action.destination, Destination::Unroutable { status: 500, .. });
             prop_assert!(failed, "{:?}", last);
-            prop_assert_eq!(&last.matches, &RouteMatch::default());
+            prop_assert_eq!(&*last.matches, &RouteMatch::default());
             prop_assert_eq!(&last.matches.path, &PathMatch::Any);
             prop_assert_eq!(&after[..at], &before[..at]);
         } else {

@@ -19,8 +19,8 @@ use meridian_model::listener::{
 use meridian_model::route::{RouteTable, VirtualHost};
 use meridian_model::{
     Authorization, Bind, Cluster, Direction, Endpoint, EndpointAddress, Health, Identity, Listener,
-    Route, RouteAction, RouteMatch, Security, Service, Snapshot, TlsTerms, Transport,
-    UpstreamProtocol, Verdict,
+    Route, RouteAction, Security, Service, Snapshot, TlsTerms, Transport, UpstreamProtocol,
+    Verdict,
 };
 use meridian_telemetry::access_log::{AccessLog, AccessLogConfig, Destination};
 use meridian_telemetry::metrics::BuildInfo;
@@ -214,7 +214,7 @@ fn speaking(protocol: UpstreamProtocol, mut snapshot: Snapshot) -> Snapshot {
 fn everything(action: RouteAction) -> RouteTable {
     let route = Route {
         name: "all".into(),
-        matches: RouteMatch::default(),
+        matches: Arc::default(),
         action: Arc::new(action),
     };
     RouteTable {

@@ -8,7 +8,7 @@ use crate::file::{
 };
 use crate::path::Path;
 use meridian_model::route::{Destination, WeightedCluster};
-use meridian_model::{ClusterName, Route, RouteAction, RouteMatch};
+use meridian_model::{ClusterName, Route, RouteAction, RouteMatch, RouteName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -152,7 +152,8 @@ impl Lowering<'_> {
             _ => Speaks::Http,
         };
         let action = Arc::new(self.action(rule, &conditions, speaks, cx, path));
-        for (index, conditions) in conditions.into_iter().enumerate() {
+        let name = RouteName::from(name);
+        for (index, conditions) in conditions.into_iter().map(Arc::new).enumerate() {
             let place = match rule.matches.is_empty() {
                 true => path.clone(),
                 false => list.index(index),
@@ -161,8 +162,8 @@ impl Lowering<'_> {
             for (listener, host) in hosts {
                 if let Table::Http(table) = &mut self.tables[*listener] {
                     table.entry(host.clone()).or_default().push(Route {
-                        name: name.into(),
-                        matches: conditions.clone(),
+                        name: name.clone(),
+                        matches: Arc::clone(&conditions),
                         action: Arc::clone(&action),
                     });
                 }

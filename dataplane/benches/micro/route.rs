@@ -119,10 +119,10 @@ fn of_hosts(hosts: Vec<VirtualHost>) -> RouteTable {
 fn route(number: usize, path: PathMatch) -> Route {
     Route {
         name: format!("route-{number}").as_str().into(),
-        matches: RouteMatch {
+        matches: Arc::new(RouteMatch {
             path,
             ..RouteMatch::default()
-        },
+        }),
         action: Arc::new(RouteAction::forward("origin".into())),
     }
 }

@@ -13,29 +13,27 @@ use std::collections::{BTreeMap, HashMap};
 /// Position of a route in its table; the lower is preferred.
 pub(super) type Position = u32;
 
+/// Ascending; nearly always a single one.
+type Positions = Box<[Position]>;
+
 /// Routes of one table by path.
 #[derive(Debug, Clone)]
 pub(super) struct PathIndex {
-    exact: HashMap<Box<str>, Vec<Position>>,
-    prefixes: PrefixTrie<Vec<Position>>,
+    exact: HashMap<Box<str>, Positions>,
+    prefixes: PrefixTrie<Positions>,
     /// Regular expressions and paths in any case.
-    loose: Vec<Position>,
+    loose: Positions,
 }
 
 impl PathIndex {
     /// Indexes conditions in the order of preference.
     pub(super) fn new<'a>(paths: impl IntoIterator<Item = &'a PathMatch>) -> Self {
-        let mut exact: HashMap<Box<str>, Vec<Position>> = HashMap::new();
+        let mut exact: HashMap<&str, Vec<Position>> = HashMap::new();
         let mut prefixes: BTreeMap<&str, Vec<Position>> = BTreeMap::new();
         let mut loose = Vec::new();
         for (path, position) in paths.into_iter().zip(0..) {
             match path {
-                PathMatch::Exact(path) => {
-                    exact
-                        .entry(path.as_str().into())
-                        .or_default()
-                        .push(position);
-                }
+                PathMatch::Exact(path) => exact.entry(path).or_default().push(position),
                 PathMatch::Any => prefixes.entry("").or_default().push(position),
                 PathMatch::Prefix(prefix) => prefixes.entry(prefix).or_default().push(position),
                 PathMatch::ElementPrefix(prefix) => {
@@ -47,10 +45,12 @@ impl PathIndex {
                 | PathMatch::Regex(_) => loose.push(position),
             }
         }
+        let exact = exact.into_iter();
+        let prefixes = prefixes.into_iter();
         Self {
-            exact,
-            prefixes: PrefixTrie::new(prefixes),
-            loose,
+            exact: exact.map(|(path, at)| (path.into(), at.into())).collect(),
+            prefixes: PrefixTrie::new(prefixes.map(|(prefix, at)| (prefix, at.into()))),
+            loose: loose.into(),
         }
     }
 
@@ -79,8 +79,8 @@ impl PathIndex {
         exact
             .into_iter()
             .chain(self.prefixes.prefixes_of(path))
-            .map(Vec::as_slice)
-            .chain(std::iter::once(self.loose.as_slice()))
+            .map(|positions| &**positions)
+            .chain(std::iter::once(&*self.loose))
     }
 }
 

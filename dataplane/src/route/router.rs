@@ -114,7 +114,7 @@ struct Table<A> {
 #[derive(Debug, Clone)]
 struct Prepared<A> {
     name: RouteName,
-    conditions: RouteMatch,
+    conditions: Arc<RouteMatch>,
     action: Arc<A>,
 }
 
@@ -132,7 +132,7 @@ impl<A> Table<A> {
                 .into_iter()
                 .map(|route| Prepared {
                     name: route.name.clone(),
-                    conditions: route.matches.clone(),
+                    conditions: Arc::clone(&route.matches),
                     action: action_of(route),
                 })
                 .collect(),

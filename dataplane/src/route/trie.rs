@@ -8,7 +8,7 @@
 #[derive(Debug, Clone)]
 pub(super) struct PrefixTrie<T> {
     /// The root is the first.
-    nodes: Vec<Node<T>>,
+    nodes: Box<[Node<T>]>,
 }
 
 #[derive(Debug, Clone)]
@@ -17,19 +17,21 @@ struct Node<T> {
     label: Box<[u8]>,
     value: Option<T>,
     /// First bytes of the children's labels, ascending, with their places.
-    children: Vec<(u8, usize)>,
+    children: Box<[(u8, u32)]>,
 }
 
 impl<T> PrefixTrie<T> {
     /// Builds a trie from prefixes in ascending order, each only once.
     pub(super) fn new<'a>(prefixes: impl IntoIterator<Item = (&'a str, T)>) -> Self {
-        let mut trie = Self { nodes: Vec::new() };
         let mut entries: Vec<_> = prefixes
             .into_iter()
             .map(|(prefix, value)| (prefix.as_bytes(), Some(value)))
             .collect();
-        trie.add(&mut entries, 0, 0);
-        trie
+        let mut nodes = Vec::new();
+        add(&mut nodes, &mut entries, 0, 0);
+        Self {
+            nodes: nodes.into(),
+        }
     }
 
     /// Values of all prefixes of `path`, the shortest first.
@@ -50,44 +52,50 @@ impl<T> PrefixTrie<T> {
             .children
             .binary_search_by_key(next, |(byte, _)| *byte)
             .ok()?;
-        let child = self.nodes.get(node.children.get(place)?.1)?;
+        let child = self.nodes.get(node.children.get(place)?.1 as usize)?;
         Some((child, rest.strip_prefix(&*child.label)?))
     }
+}
 
-    /// Adds a node for sorted `entries`, which agree in their first `end`
-    /// bytes, of which the first `start` stand in nodes above. Returns its place.
-    fn add(&mut self, entries: &mut [(&[u8], Option<T>)], start: usize, end: usize) -> usize {
-        let place = self.nodes.len();
-        let label = entries
-            .first()
-            .and_then(|(prefix, _)| prefix.get(start..end));
-        self.nodes.push(Node {
-            label: label.unwrap_or_default().into(),
-            value: None,
-            children: Vec::new(),
-        });
-        let ends_here = entries
-            .first()
-            .is_some_and(|(prefix, _)| prefix.len() == end);
-        let (here, below) = entries.split_at_mut(usize::from(ends_here));
-        let value = here.first_mut().and_then(|(_, value)| value.take());
-        let mut children = Vec::new();
-        for group in below.chunk_by_mut(|(a, _), (b, _)| a.get(end) == b.get(end)) {
-            let (Some((first, _)), Some((last, _))) = (group.first(), group.last()) else {
-                continue;
-            };
-            let Some(byte) = first.get(end).copied() else {
-                continue;
-            };
-            let common = first.iter().zip(*last).take_while(|(a, b)| a == b).count();
-            children.push((byte, self.add(group, end, common)));
-        }
-        if let Some(node) = self.nodes.get_mut(place) {
-            node.value = value;
-            node.children = children;
-        }
-        place
+/// Adds a node for sorted `entries`, which agree in their first `end` bytes, of which the first
+/// `start` stand in nodes above. Returns its place.
+fn add<T>(
+    nodes: &mut Vec<Node<T>>,
+    entries: &mut [(&[u8], Option<T>)],
+    start: usize,
+    end: usize,
+) -> u32 {
+    let place = nodes.len();
+    let label = entries
+        .first()
+        .and_then(|(prefix, _)| prefix.get(start..end));
+    nodes.push(Node {
+        label: label.unwrap_or_default().into(),
+        value: None,
+        children: Box::default(),
+    });
+    let ends_here = entries
+        .first()
+        .is_some_and(|(prefix, _)| prefix.len() == end);
+    let (here, below) = entries.split_at_mut(usize::from(ends_here));
+    let value = here.first_mut().and_then(|(_, value)| value.take());
+    let mut children = Vec::new();
+    for group in below.chunk_by_mut(|(a, _), (b, _)| a.get(end) == b.get(end)) {
+        let (Some((first, _)), Some((last, _))) = (group.first(), group.last()) else {
+            continue;
+        };
+        let Some(byte) = first.get(end).copied() else {
+            continue;
+        };
+        let common = first.iter().zip(*last).take_while(|(a, b)| a == b).count();
+        children.push((byte, add(nodes, group, end, common)));
     }
+    if let Some(node) = nodes.get_mut(place) {
+        node.value = value;
+        node.children = children.into();
+    }
+    // Positions of routes have no more bits, and there are at most two nodes a route.
+    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub(crate) fn to(cluster: &str) -> Route {
 pub(crate) fn route(name: &str, matches: RouteMatch, action: RouteAction) -> Route {
     Route {
         name: name.into(),
-        matches,
+        matches: Arc::new(matches),
         action: Arc::new(action),
     }
 }

@@ -281,7 +281,7 @@ fn an_unknown_condition_answers_for_everything_behind_it() {
     let made = translated(&chain("http", "router:api", router));
     let statuses: Vec<_> = routes(&made).iter().map(status).collect();
     assert_eq!(statuses, [None, Some(500)]);
-    assert_eq!(routes(&made)[1].matches, RouteMatch::default());
+    assert_eq!(*routes(&made)[1].matches, RouteMatch::default());
     assert!(
         made.rejected[0].reason.contains("Moon"),
         "{:?}",

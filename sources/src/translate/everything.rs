@@ -3,7 +3,7 @@
 use super::inbound::CLUSTER;
 use meridian_model::policy::RouteTimeouts;
 use meridian_model::route::{Precedence, VirtualHost};
-use meridian_model::{ClusterName, Route, RouteAction, RouteMatch, RouteName, RouteTable};
+use meridian_model::{ClusterName, Route, RouteAction, RouteName, RouteTable};
 use std::sync::Arc;
 
 /// Sends every request to one cluster.
@@ -22,7 +22,7 @@ pub(crate) fn everything(action: RouteAction) -> RouteTable {
             hosts: vec!["*".to_owned()],
             routes: vec![Route {
                 name: RouteName::from(CLUSTER),
-                matches: RouteMatch::default(),
+                matches: Arc::default(),
                 action: Arc::new(action),
             }],
         }],

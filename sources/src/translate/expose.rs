@@ -62,7 +62,7 @@ pub(crate) fn exposed(proxy: &Proxy, around: &Surroundings<'_>) -> Contents {
             let mut table = everything_to(&cluster.name, around.timeouts);
             for host in &mut table.hosts {
                 for route in &mut host.routes {
-                    route.matches.path = PathMatch::Exact(path.path.clone());
+                    Arc::make_mut(&mut route.matches).path = PathMatch::Exact(path.path.clone());
                     route.name = cluster.name.as_str().into();
                 }
             }

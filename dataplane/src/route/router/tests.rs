@@ -8,10 +8,10 @@ use meridian_model::{ClusterName, Pattern};
 fn route(name: &str, path: PathMatch) -> Route {
     Route {
         name: name.into(),
-        matches: RouteMatch {
+        matches: Arc::new(RouteMatch {
             path,
             ..RouteMatch::default()
-        },
+        }),
         action: Arc::new(RouteAction::forward(ClusterName::from(name))),
     }
 }
@@ -33,12 +33,12 @@ fn regex(text: &str) -> PathMatch {
 }
 
 fn with_method(mut route: Route, method: Method) -> Route {
-    route.matches.methods.push(method);
+    Arc::make_mut(&mut route.matches).methods.push(method);
     route
 }
 
 fn with_header(mut route: Route, name: &'static str) -> Route {
-    route.matches.headers.push(HeaderMatch {
+    Arc::make_mut(&mut route.matches).headers.push(HeaderMatch {
         name: HeaderName::from_static(name),
         value: ValueMatch::Present,
         invert: false,
@@ -47,7 +47,7 @@ fn with_header(mut route: Route, name: &'static str) -> Route {
 }
 
 fn with_query(mut route: Route, name: &str) -> Route {
-    route.matches.query.push(QueryMatch {
+    Arc::make_mut(&mut route.matches).query.push(QueryMatch {
         name: name.into(),
         value: ValueMatch::Present,
     });
@@ -240,10 +240,10 @@ fn a_method_alone_that_misses_is_told_apart() {
 fn a_shared_action_is_prepared_once() {
     let first = route("first", prefix("/1"));
     let second = Route {
-        matches: RouteMatch {
+        matches: Arc::new(RouteMatch {
             path: prefix("/2"),
             ..RouteMatch::default()
-        },
+        }),
         ..first.clone()
     };
     let table = RouteTable {

@@ -123,7 +123,7 @@ pub(super) fn translate(
                 contents.reject(format!("http-route {}", alternative.name), reason.clone());
                 Route {
                     name: RouteName::from(""),
-                    matches: request_match(&definition).unwrap_or_default(),
+                    matches: Arc::new(request_match(&definition).unwrap_or_default()),
                     action: Arc::new(unroutable(reason)),
                 }
             }
