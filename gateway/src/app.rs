@@ -3,8 +3,8 @@
 
 use crate::cli::Run;
 use crate::entry;
-use meridian_config::{Gateway, GatewayFile};
-use meridian_model::Bind;
+use meridian_config::{GatewayFile, Startup};
+use meridian_model::{Bind, Blueprint};
 use meridian_program::{Frame, Named, Outcome, PlanError};
 use meridian_sources::ConsulOptions;
 use meridian_sources::file::{self, FileSource, Loaded, Loader, WatchError};
@@ -13,6 +13,7 @@ use meridian_sources::register::{self, GatewayService, Registered};
 use meridian_sources::resolve;
 use meridian_telemetry::Chain;
 use meridian_telemetry::metrics::BuildInfo;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +39,11 @@ pub(crate) enum Plan {
 pub(crate) struct FilePlan {
     frame: Frame,
     path: PathBuf,
-    /// The file as it was at the start.
-    file: Gateway,
+    /// What the file said at the start and holds until the end; its routes are read again.
+    startup: Startup,
+    service: Option<String>,
+    /// Where the first listener is bound.
+    address: Option<SocketAddr>,
 }
 
 /// Why the gateway did not start.
@@ -82,7 +86,13 @@ impl FilePlan {
             workers: meridian_program::settings::every_processor(),
         };
         let frame = Frame::new(named, &file.startup, &run.program, &run.consul)?;
-        Ok(Self { frame, path, file })
+        Ok(Self {
+            frame,
+            path,
+            address: first_address(&file.blueprint),
+            startup: file.startup,
+            service: file.service,
+        })
     }
 
     async fn run(self) -> Result<Outcome, RunError> {
@@ -93,7 +103,7 @@ impl FilePlan {
         let consul = resolve::Consul {
             client: self.frame.client,
             options: ConsulOptions::default(),
-            service: self.file.service,
+            service: self.service,
         };
         let source = resolve::run(file.intents.clone(), Some(consul), counts);
         let proxy = opened
@@ -108,13 +118,14 @@ impl FilePlan {
     }
 
     fn watch(&self, metrics: Arc<dyn SourceMetrics>) -> Result<FileSource, WatchError> {
-        let (path, started) = (self.path.clone(), self.file.clone());
+        let path = self.path.clone();
+        let (startup, service) = (self.startup.clone(), self.service.clone());
         let loader: Loader<Loaded> = Box::new(move || {
             let loaded = GatewayFile::load(&path).map_err(|report| report.to_string())?;
             for warning in &loaded.warnings.problems {
                 tracing::warn!(line = warning.line, "{warning}");
             }
-            if loaded.value.startup != started.startup || loaded.value.service != started.service {
+            if loaded.value.startup != startup || loaded.value.service != service {
                 tracing::warn!("settings of the start have changed; they hold after a restart");
             }
             Ok(Loaded {
@@ -128,12 +139,7 @@ impl FilePlan {
     /// The gateway as a service of the mesh, where it is one. Consul wants an
     /// address of it: that of the first listener, where people would look for it.
     fn register(&self) -> Option<Registered> {
-        let name = self.file.service.clone()?;
-        let listeners = &self.file.blueprint.listeners;
-        let first = listeners.iter().find_map(|listener| match listener.bind {
-            Bind::Tcp(address) => Some(address),
-            Bind::Unix { .. } => None,
-        })?;
+        let (name, first) = (self.service.clone()?, self.address?);
         let service = GatewayService {
             name,
             port: first.port(),
@@ -147,6 +153,14 @@ impl FilePlan {
         };
         Some(register::register(self.frame.client.clone(), service))
     }
+}
+
+fn first_address(blueprint: &Blueprint) -> Option<SocketAddr> {
+    let mut listeners = blueprint.listeners.iter();
+    listeners.find_map(|listener| match listener.bind {
+        Bind::Tcp(address) => Some(address),
+        Bind::Unix { .. } => None,
+    })
 }
 
 async fn deregister(registered: Registered) {
