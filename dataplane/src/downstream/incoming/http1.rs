@@ -304,7 +304,8 @@ impl Http1 {
         }
         self.flush().await?;
         let is_whole = self.out.is_none_or(BodyWriter::is_whole);
-        if self.keep_alive && is_whole && self.body.is_done() {
+        // The guard hands over nothing of the next request; if it ever did, that would be lost.
+        if self.keep_alive && is_whole && self.body.is_done() && self.read.is_empty() {
             return Ok(Some(self.stream));
         }
         Shutdown::shutdown(&mut *self.stream).await;
