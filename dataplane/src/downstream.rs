@@ -16,6 +16,7 @@ mod guard;
 mod incoming;
 mod outbox;
 mod reader;
+mod rest;
 mod rewound;
 mod session;
 pub(crate) mod streams;
@@ -120,6 +121,18 @@ impl<A> Downstream<A> {
         matches!(self.phase, Phase::Raw) && !self.connection.is_upgraded()
     }
 
+    /// Who waits for the client has said what it had to say.
+    fn poll_pending_writes(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let progress = self.outbox.poll_flush(&mut self.wire, cx);
+        match self.stalled(cx, progress) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
     /// Fails a write that has made no progress for the stall deadline: a client
     /// that does not read would hold buffers and an upstream connection for ever.
     fn stalled<T>(
@@ -161,12 +174,8 @@ impl<A> AsyncRead for Downstream<A> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let read = this.read(cx, out);
-        if read.is_pending() && !this.outbox.is_empty() {
-            // Who waits for the client has said what it had to say.
-            let progress = this.outbox.poll_flush(&mut this.wire, cx);
-            if let Poll::Ready(Err(error)) = this.stalled(cx, progress) {
-                return Poll::Ready(Err(error));
-            }
+        if read.is_pending() {
+            this.poll_pending_writes(cx)?;
         }
         read
     }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// One client's connection.
@@ -58,7 +58,8 @@ struct Flow {
     draining: AtomicBool,
     /// The task that reads, where it waits for the next request.
     reader: AtomicWaker,
-    close: watch::Sender<bool>,
+    closing: AtomicBool,
+    close: Notify,
 }
 
 impl<A> Connection<A> {
@@ -85,7 +86,8 @@ impl<A> Connection<A> {
                 upgraded: AtomicBool::new(false),
                 draining: AtomicBool::new(false),
                 reader: AtomicWaker::new(),
-                close: watch::Sender::new(false),
+                closing: AtomicBool::new(false),
+                close: Notify::new(),
             },
         }
     }
@@ -124,13 +126,17 @@ impl<A> Connection<A> {
     /// Closes the connection now, requests under way or not. For peers that
     /// have lost their permission.
     pub fn close(&self) {
-        self.flow.close.send_replace(true);
+        self.flow.closing.store(true, Ordering::Release);
+        self.flow.close.notify_waiters();
     }
 
     /// Returns once [`Connection::close`] has been called.
     pub async fn closed(&self) {
-        // The sender lives in self, so that waiting ends only by its value.
-        let _ = self.flow.close.subscribe().wait_for(|close| *close).await;
+        // Made before the look: a close in between still wakes it.
+        let told = self.flow.close.notified();
+        if !self.flow.closing.load(Ordering::Acquire) {
+            told.await;
+        }
     }
 
     pub(super) fn record(&self, violation: Violation) {

@@ -127,7 +127,7 @@ impl<A> Downstream<A> {
 
     /// Nothing to read: looks after deadlines and drain. Ready where the caller
     /// gets an end or a stand-in, `false` when it should look again.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.is_gated() {
             return Poll::Pending;
         }

@@ -83,6 +83,17 @@ impl<S> From<S> for Rewound<S> {
     }
 }
 
+impl Rewound {
+    /// Ready where a read would be, or may be.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.is_empty() {
+            self.socket.poll_readable(cx)
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> Rewound<S> {
     fn poll_bulk(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ARRIVAL.with_borrow_mut(|arrival| {

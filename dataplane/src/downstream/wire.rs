@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -17,6 +17,15 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+}
+
+impl Socket {
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+        }
+    }
 }
 
 /// A client's connection behind the handshake: what TCP services copy.
@@ -33,6 +42,15 @@ impl Wire {
         match self {
             Self::Plain(stream) => stream.socket(),
             Self::Tls(stream) => stream.get_ref().0.socket(),
+        }
+    }
+
+    /// Ready where a read would be, or may be.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(stream) => stream.poll_readable(cx),
+            // Only the next record tells whether there is anything in it to be read.
+            Self::Tls(stream) => Pin::new(stream).poll_fill_buf(cx).map(drop),
         }
     }
 

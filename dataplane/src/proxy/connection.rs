@@ -48,7 +48,8 @@ impl ConnectionApp {
         let connection = Arc::clone(stream.connection());
         let app = Self { shared, connection };
         if stream.is_http2() {
-            app.http2(stream, drain).await;
+            // On the heap: a connection of HTTP/1 keeps no room for it.
+            Box::pin(app.http2(stream, drain)).await;
         } else {
             app.http1(stream, drain).await;
         }
@@ -58,8 +59,12 @@ impl ConnectionApp {
         let mut timer = Deadline::default();
         let mut next = Some(stream);
         while let Some(stream) = next {
+            let Some(stream) = rested(stream).await else {
+                return;
+            };
             let request = Incoming::http1(stream);
-            next = self.request(request, drain, &mut timer).await;
+            // On the heap: a connection that waits for its next request does not hold its state.
+            next = Box::pin(self.request(request, drain, &mut timer)).await;
         }
     }
 
@@ -100,8 +105,7 @@ impl ConnectionApp {
         if *drain.borrow() {
             session.keep_alive(false);
         }
-        // On the heap: a connection that waits for its next request does not hold its state.
-        let fate = Box::pin(self.handle(&mut session, timer)).await;
+        let fate = self.handle(&mut session, timer).await;
         match fate {
             Fate::Close => {
                 session.abort().await;
@@ -228,6 +232,13 @@ async fn skip_body(session: &mut Incoming) {
     }
 }
 
+/// The stream, once a read has something to say. `None` only for one that was not accepted here.
+async fn rested(stream: Stream) -> Option<Stream> {
+    let mut stream: Box<Downstream<App>> = stream.into_any().downcast().ok()?;
+    stream.rest().await;
+    Some(stream)
+}
+
 /// Asks whether a connection's peer may still call, while a request goes on.
 pub(crate) struct Permission<'a> {
     connection: &'a Connection<App>,
@@ -272,4 +283,20 @@ pub(crate) fn certificate_element<'a>(
     }
     let element = forwarded::client_certificate(own, peer)?;
     Some(connection.xfcc.get_or_init(|| element))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What docs/performance.md says of idle connections rests on it.
+    #[test]
+    fn a_connection_at_rest_is_small() {
+        let size = size_of_future(ConnectionApp::serve);
+        assert!(size <= 1024, "{size}");
+    }
 }
