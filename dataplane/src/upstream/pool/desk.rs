@@ -186,11 +186,12 @@ mod tests {
                 let mut received = 0;
                 while received + KEPT.load(Ordering::Relaxed) < COUNT {
                     let mut waiting = DESK.wait(&0);
+                    // The other one's turn is now, also where both share a processor.
+                    std::thread::yield_now();
                     if let Ok(thing) = waiting.arrival.try_recv() {
                         received += thing;
                     }
                     drop(waiting);
-                    std::thread::yield_now();
                 }
                 received
             });
