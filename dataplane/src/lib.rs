@@ -1,4 +1,4 @@
-//! The shared Pingora library that moves bytes.
+//! The shared library that moves bytes.
 //!
 //! It reads the newest [`meridian_model::Snapshot`] and knows nothing of where
 //! snapshots come from. [`DataPlane`] is the door: it follows a stream of
