@@ -12,6 +12,8 @@
 
 mod connection;
 mod deadline;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 mod incoming;
 mod outbox;

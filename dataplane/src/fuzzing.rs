@@ -67,6 +67,16 @@ fn query_of(target: &[u8]) -> &[u8] {
     &target[start.unwrap_or(target.len())..]
 }
 
+/// A request over HTTP/1, as a client sends it: see `downstream/fuzzing.rs`.
+pub fn http1_request(bytes: &[u8]) {
+    crate::downstream::fuzzing::request(bytes);
+}
+
+/// A response over HTTP/1.1, as an upstream sends it: see `upstream/session/http1/fuzzing.rs`.
+pub fn http1_response(bytes: &[u8]) {
+    crate::upstream::session::fuzzing::response(bytes);
+}
+
 /// The first message of a handshake. The first byte says in pieces of which size
 /// it comes, which makes no difference.
 pub fn client_hello(bytes: &[u8]) {
@@ -149,6 +159,16 @@ mod tests {
     #[test]
     fn paths_of_the_corpus_and_their_mutations() {
         Corpus::read("path_normalization").mutated(ROUNDS, path_normalization);
+    }
+
+    #[test]
+    fn requests_of_the_corpus_and_their_mutations() {
+        Corpus::read("http1_request").mutated(ROUNDS, http1_request);
+    }
+
+    #[test]
+    fn responses_of_the_corpus_and_their_mutations() {
+        Corpus::read("http1_response").mutated(ROUNDS, http1_response);
     }
 
     #[test]

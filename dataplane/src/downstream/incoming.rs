@@ -12,6 +12,8 @@ use http2::Http2;
 use pingora_core::protocols::Stream;
 use pingora_error::Result;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use http1::parse;
 pub(super) use http2::{Accepted, Refused};
 
 /// A request as it came in.

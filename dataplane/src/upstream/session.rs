@@ -12,6 +12,8 @@ use crate::resilience::Permit;
 use bytes::Bytes;
 use http::HeaderMap;
 use http1::Http1;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use http1::fuzzing;
 use http2::Http2;
 use pingora_error::Result;
 

@@ -318,7 +318,7 @@ impl Http1 {
 }
 
 /// Reads a head that the guard has found sound; `None` where it is none to us.
-fn parse(bytes: &Bytes) -> Option<RequestHeader> {
+pub(in crate::downstream) fn parse(bytes: &Bytes) -> Option<RequestHeader> {
     let end = memchr::memchr(b'\r', bytes)?;
     let method = memchr::memchr(b' ', &bytes[..end])?;
     let target = memchr::memrchr(b' ', &bytes[..end])?;
@@ -341,8 +341,14 @@ fn origin_form(target: Bytes) -> Option<Uri> {
     if target.starts_with(b"/") || &target[..] == b"*" {
         return Uri::from_maybe_shared(target).ok();
     }
-    let parts = Uri::from_maybe_shared(target).ok()?.into_parts();
-    Some(parts.path_and_query?.into())
+    let authority = memchr::memmem::find(&target, b"://")? + 3;
+    match memchr::memchr2(b'/', b'?', &target[authority..]) {
+        None => Some(Uri::from_static("/")),
+        Some(length) if target[authority + length] == b'/' => {
+            Uri::from_maybe_shared(target.slice(authority + length..)).ok()
+        }
+        Some(length) => Uri::try_from([b"/", &target[authority + length..]].concat()).ok(),
+    }
 }
 
 fn malformed() -> BError {
@@ -351,4 +357,25 @@ fn malformed() -> BError {
 
 fn broken_off() -> BError {
     Error::explain(ConnectionClosed, "the client has left within a request")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_absolute_target_path_and_query_are_left() {
+        for (target, expected) in [
+            ("/a?b", "/a?b"),
+            ("*", "*"),
+            ("http://shop.test", "/"),
+            ("http://shop.test/a?b=/c", "/a?b=/c"),
+            ("http://shop.test?b", "/?b"),
+            ("http://sho%2Fp.test:80/a", "/a"),
+        ] {
+            let uri = origin_form(Bytes::from_static(target.as_bytes())).unwrap();
+            assert_eq!(uri.to_string(), expected, "{target}");
+        }
+        assert_eq!(origin_form(Bytes::from_static(b"shop.test:443")), None);
+    }
 }

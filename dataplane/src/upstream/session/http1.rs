@@ -1,6 +1,8 @@
 //! A request on an HTTP/1.1 connection of its own. Why not by Pingora's session:
 //! `docs/decisions/0012-own-http1.md`.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod head;
 
 use super::ResponseEvent;

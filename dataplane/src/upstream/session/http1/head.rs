@@ -18,8 +18,8 @@ const MOST_BYTES: usize = 96 * 1024;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Asked {
     /// A response to HEAD has no body.
-    head_only: bool,
-    upgrade: bool,
+    pub(super) head_only: bool,
+    pub(super) upgrade: bool,
 }
 
 impl Asked {

@@ -1,0 +1,7 @@
+//! A response over HTTP/1.1: see `meridian_dataplane::fuzzing::http1_response`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| meridian_dataplane::fuzzing::http1_response(bytes));
