@@ -94,6 +94,7 @@ fn files(world: &World) -> Process {
         "\
 user root;
 daemon off;
+master_process off;
 worker_processes 1;
 pid {directory}/origin.pid;
 error_log stderr;
