@@ -34,6 +34,8 @@ pub(crate) struct Gathered<S>(Arc<Mutex<Inner<S>>>);
 /// The same stream, for who drives the connection.
 pub(crate) struct Turns<S>(Arc<Mutex<Inner<S>>>);
 
+/// Behind a mutex only so that the connection may be sent to the thread that serves it: one task
+/// polls both ends, in turn, so nobody ever waits for it.
 struct Inner<S> {
     stream: S,
     frames: Frames,

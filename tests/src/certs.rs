@@ -19,6 +19,26 @@ pub const TRUST_DOMAIN: &str = "11111111-2222-3333-4444-555555555555.consul";
 /// Time between the end of an expired leaf and now; more than any clock differs.
 const SINCE_EXPIRY: Duration = Duration::from_secs(300);
 
+/// A certificate of X.509 version 1 for the common name `old.test`, which no library here makes:
+/// `openssl x509 -req -in CSR -signkey KEY -days 36500` of openssl 3.0 did.
+pub const VERSION_1: &str = "\
+    -----BEGIN CERTIFICATE-----\n\
+    MIIBIzCByQIUFGccPLbAoFnAP+nD3IwPppPKEhMwCgYIKoZIzj0EAwIwEzERMA8G\n\
+    A1UEAwwIb2xkLnRlc3QwIBcNMjYxMTI2MTUyMDQxWhgPMjEyNjExMDIxNTIwNDFa\n\
+    MBMxETAPBgNVBAMMCG9sZC50ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n\
+    eb6yELSfVUD1hGjCGWYUbY1h309+4YSIM7z+VoPLTXPKXXy4E3e8Q9m9LNUcKwjX\n\
+    mHj3EpeSaFZUDaylDgwvozAKBggqhkjOPQQDAgNJADBGAiEA2qAiGzODYkORqbbt\n\
+    XiFXIhlLDFx19ivyW8KyhJ2oqWUCIQCInMn/xPwx9UGuvNxPA/TjC64Ui3CJgqJW\n\
+    O6x7nGC67Q==\n\
+    -----END CERTIFICATE-----\n";
+/// The key of [`VERSION_1`].
+pub const VERSION_1_KEY: &str = "\
+    -----BEGIN PRIVATE KEY-----\n\
+    MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJ7e+L5TEn45my1Ju\n\
+    0eXucWdhVMr+rS1+NFo/u4J8w1ShRANCAAR5vrIQtJ9VQPWEaMIZZhRtjWHfT37h\n\
+    hIgzvP5Wg8tNc8pdfLgTd7xD2b0s1RwrCNeYePcSl5JoVlQNrKUODC+j\n\
+    -----END PRIVATE KEY-----\n";
+
 /// A root that signs leaves.
 #[derive(Debug)]
 pub struct Authority {

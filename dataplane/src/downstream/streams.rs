@@ -9,8 +9,8 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,8 +37,10 @@ pub(crate) struct Serving(Arc<Load>);
 /// The requests under way on a connection.
 struct Load {
     count: AtomicUsize,
-    /// Since when there is none, where there is none.
-    idle_since: Mutex<Instant>,
+    began: Instant,
+    /// When the last one ended, in nanoseconds behind `began`: a number, since a request takes no
+    /// lock.
+    idle_since: AtomicU64,
 }
 
 /// Hands each request to `serve`, until the connection ends.
@@ -135,7 +137,8 @@ impl Idle {
             limit,
             load: Arc::new(Load {
                 count: AtomicUsize::new(0),
-                idle_since: Mutex::new(Instant::now()),
+                began: Instant::now(),
+                idle_since: AtomicU64::new(0),
             }),
             timer: Deadline::default(),
         }
@@ -149,22 +152,26 @@ impl Idle {
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Looked at again when the limit has passed once more, if requests are under way.
         let since = match self.load.count.load(Ordering::Acquire) {
-            0 => *self
-                .load
-                .idle_since
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
+            0 => self.load.idle_since(),
             _ => Instant::now(),
         };
         self.timer.poll(cx, since + self.limit)
     }
 }
 
+impl Load {
+    fn idle_since(&self) -> Instant {
+        self.began + Duration::from_nanos(self.idle_since.load(Ordering::Relaxed))
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
-        let since = &self.0.idle_since;
-        *since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.count.fetch_sub(1, Ordering::Release);
+        let load = &self.0;
+        // Enough for centuries.
+        let now = u64::try_from(load.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        load.idle_since.store(now, Ordering::Relaxed);
+        load.count.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -110,31 +110,14 @@ pub(super) fn check_period(leaf: &[u8], now: UnixTime) -> Result<(), Certificate
 mod tests {
     use super::*;
     use crate::tls::provider;
+    use meridian_tests::certs::{VERSION_1, VERSION_1_KEY};
     use rustls::pki_types::pem::PemObject;
-
-    /// What openssl 3.0 made of `openssl x509 -req -in CSR -signkey KEY -days 36500`.
-    const VERSION_1: &str = "\
-        -----BEGIN CERTIFICATE-----\n\
-        MIIBIzCByQIUFGccPLbAoFnAP+nD3IwPppPKEhMwCgYIKoZIzj0EAwIwEzERMA8G\n\
-        A1UEAwwIb2xkLnRlc3QwIBcNMjYxMTI2MTUyMDQxWhgPMjEyNjExMDIxNTIwNDFa\n\
-        MBMxETAPBgNVBAMMCG9sZC50ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n\
-        eb6yELSfVUD1hGjCGWYUbY1h309+4YSIM7z+VoPLTXPKXXy4E3e8Q9m9LNUcKwjX\n\
-        mHj3EpeSaFZUDaylDgwvozAKBggqhkjOPQQDAgNJADBGAiEA2qAiGzODYkORqbbt\n\
-        XiFXIhlLDFx19ivyW8KyhJ2oqWUCIQCInMn/xPwx9UGuvNxPA/TjC64Ui3CJgqJW\n\
-        O6x7nGC67Q==\n\
-        -----END CERTIFICATE-----\n";
-    const ITS_KEY: &str = "\
-        -----BEGIN PRIVATE KEY-----\n\
-        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJ7e+L5TEn45my1Ju\n\
-        0eXucWdhVMr+rS1+NFo/u4J8w1ShRANCAAR5vrIQtJ9VQPWEaMIZZhRtjWHfT37h\n\
-        hIgzvP5Wg8tNc8pdfLgTd7xD2b0s1RwrCNeYePcSl5JoVlQNrKUODC+j\n\
-        -----END PRIVATE KEY-----\n";
 
     #[test]
     fn a_certificate_of_version_1_is_presented_with_its_own_key_alone() {
         let chain = || vec![CertificateDer::from_pem_slice(VERSION_1.as_bytes()).unwrap()];
         let keys = provider().key_provider;
-        let key = PrivateKeyDer::from_pem_slice(ITS_KEY.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(VERSION_1_KEY.as_bytes()).unwrap();
         assert_eq!(presented(chain(), key, keys).unwrap().cert, chain());
         let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let other = PrivateKeyDer::from_pem_slice(other.as_bytes()).unwrap();

@@ -119,6 +119,7 @@ fn hosts(certificate: &X509Certificate<'_>) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use meridian_tests::certs::{VERSION_1, VERSION_1_KEY};
 
     fn pair(hosts: &[&str]) -> (String, String) {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
@@ -138,28 +139,9 @@ mod tests {
         assert_eq!(made.chain.len(), 1);
     }
 
-    /// What openssl 3.0 made of `openssl x509 -req -in CSR -signkey KEY -days 36500`, for the
-    /// common name `old.test`.
-    const VERSION_1: &str = "\
-        -----BEGIN CERTIFICATE-----\n\
-        MIIBIzCByQIUFGccPLbAoFnAP+nD3IwPppPKEhMwCgYIKoZIzj0EAwIwEzERMA8G\n\
-        A1UEAwwIb2xkLnRlc3QwIBcNMjYxMTI2MTUyMDQxWhgPMjEyNjExMDIxNTIwNDFa\n\
-        MBMxETAPBgNVBAMMCG9sZC50ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n\
-        eb6yELSfVUD1hGjCGWYUbY1h309+4YSIM7z+VoPLTXPKXXy4E3e8Q9m9LNUcKwjX\n\
-        mHj3EpeSaFZUDaylDgwvozAKBggqhkjOPQQDAgNJADBGAiEA2qAiGzODYkORqbbt\n\
-        XiFXIhlLDFx19ivyW8KyhJ2oqWUCIQCInMn/xPwx9UGuvNxPA/TjC64Ui3CJgqJW\n\
-        O6x7nGC67Q==\n\
-        -----END CERTIFICATE-----\n";
-    const ITS_KEY: &str = "\
-        -----BEGIN PRIVATE KEY-----\n\
-        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJ7e+L5TEn45my1Ju\n\
-        0eXucWdhVMr+rS1+NFo/u4J8w1ShRANCAAR5vrIQtJ9VQPWEaMIZZhRtjWHfT37h\n\
-        hIgzvP5Wg8tNc8pdfLgTd7xD2b0s1RwrCNeYePcSl5JoVlQNrKUODC+j\n\
-        -----END PRIVATE KEY-----\n";
-
     #[test]
     fn a_certificate_of_version_1_is_presented() {
-        let made = server("x", VERSION_1.as_bytes(), ITS_KEY.as_bytes()).unwrap();
+        let made = server("x", VERSION_1.as_bytes(), VERSION_1_KEY.as_bytes()).unwrap();
         assert_eq!(made.hosts, ["old.test"]);
         let (_, other) = pair(&["a.test"]);
         let refused = server("x", VERSION_1.as_bytes(), other.as_bytes());
