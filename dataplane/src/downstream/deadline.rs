@@ -35,7 +35,8 @@ impl Deadline {
     }
 }
 
-/// Timers of streams that have ended, for those that follow on the connection.
+/// Timers of streams that have ended, for those that follow on the connection. Behind a mutex only
+/// so that their tasks may be sent: they run on the connection's one thread, so nobody waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Spares(Mutex<Vec<Deadline>>);
 
