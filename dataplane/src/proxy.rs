@@ -23,6 +23,7 @@ mod failure;
 mod forward;
 mod forwarded;
 mod heads;
+mod pace;
 mod record;
 mod replay;
 mod respond;

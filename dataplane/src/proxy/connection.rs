@@ -5,6 +5,7 @@ use super::checking;
 use super::failure::Failure;
 use super::forward;
 use super::forwarded;
+use super::pace;
 use super::record::{Caller, Record};
 use super::respond::{self, Cause, REQUEST_ID, Reply};
 use crate::access_log::LogSwitch;
@@ -62,9 +63,11 @@ impl ConnectionApp {
             let Some(stream) = rested(stream).await else {
                 return;
             };
+            let begun = pace::begin().await;
             let request = Incoming::http1(stream);
             // On the heap: a connection that waits for its next request does not hold its state.
             next = Box::pin(self.request(request, drain, &mut timer)).await;
+            drop(begun);
         }
     }
 
