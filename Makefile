@@ -17,6 +17,8 @@ TEST_THREADS ?= 3
 TEST ?=
 
 CARGO := cargo
+# Names the folder of a release, which is built for a named target.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # Where Consul and Envoy are; written by `setup`.
 TOOLS := . "$(TARGET_DIR)/tools.env"
 step = @printf '\n==> %s\n' "$(1)"
@@ -92,17 +94,21 @@ scenarios: setup build ## black-box scenarios against meshd and gateway
 	MESHD_BIN="$(TARGET_DIR)/debug/meshd" GATEWAY_BIN="$(TARGET_DIR)/debug/gateway" \
 		"$(SCENARIOS)/run" --proxy meshd $(SCENARIO_NAMES)
 
+.PHONY: peers
+peers: ## what the benchmark needs beside `setup`: peers, load generators, valgrind
+	@tests/tools/setup.sh --bench
+
+.PHONY: release
+release: peers ## gateway, meshd and meridian as they are shipped, laid out for what requests execute
+	$(call step,release)
+	@$(TOOLS) && bench/release.sh
+
 # The smoke run shows that each case still works, with the programs that the
 # tests use; its figures mean nothing, so it needs no release build.
-BENCH_PROFILE := $(if $(SMOKE),dev,release)
-BENCH_FOLDER := $(if $(SMOKE),debug,release)
-
 .PHONY: bench
-bench: ## against Envoy, nginx and HAProxy (CASE=mesh-http for one, SMOKE=1 for two minutes)
+bench: $(if $(SMOKE),peers build,release) ## against Envoy, nginx and HAProxy (CASE=mesh-http for one, SMOKE=1 for two minutes)
 	$(call step,benchmarks)
-	@tests/tools/setup.sh --bench
-	@$(CARGO) build --profile $(BENCH_PROFILE) --workspace --bins
-	@$(TOOLS) && "$(TARGET_DIR)/$(BENCH_FOLDER)/bench" $(if $(SMOKE),--smoke) $(CASE)
+	@$(TOOLS) && "$(TARGET_DIR)/$(if $(SMOKE),debug,$(HOST)/release)/bench" $(if $(SMOKE),--smoke) $(CASE)
 
 # Each case of `bench` and each micro-benchmark once, in a process of its own:
 # variables of this one don't mix.
@@ -116,9 +122,8 @@ OPTIMISED := $(foreach crate,model telemetry dataplane bench,\
 	--config 'profile.dev.package.meridian-$(crate).opt-level=3')
 
 .PHONY: instructions
-instructions: ## instructions of one proxied request, against bench/instructions.txt (NOTE='why' writes it)
+instructions: peers ## instructions of one proxied request, against bench/instructions.txt (NOTE='why' writes it)
 	$(call step,instruction count)
-	@tests/tools/setup.sh --bench
 	@$(CARGO) build --workspace --bin instructions $(OPTIMISED)
 	@"$(TARGET_DIR)/debug/instructions" $(if $(NOTE),--update "$(NOTE)") $(ARGS)
 

@@ -91,22 +91,39 @@ pub(crate) fn write_json(folder: &Path, table: &Table) -> anyhow::Result<()> {
     std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
 }
 
-/// One row for each case, measure and peer; medians, with the least and the most.
+/// First what has a bar, then each case under the command that measures it: a row for each
+/// measure and peer, with medians, the least and the most.
 pub(crate) fn markdown(tables: &[Table]) -> String {
-    let mut text = String::from(
-        "| case | measure | peer | peer's | ours | ratio | bar |\n|---|---|---|---|---|---|---|\n",
-    );
+    let mut bars = String::new();
+    let mut cases = String::new();
     for table in tables {
         let Some((ours, peers)) = table.series.split_last() else {
             continue;
         };
+        // Writing to a string can't fail.
+        let _ = writeln!(cases, "\n#### `make bench CASE={}`\n", table.case);
+        cases.push_str(
+            "| measure | peer | peer's | ours | ratio | bar |\n|---|---|---|---|---|---|\n",
+        );
         for measure in shown(table, ours) {
             for peer in peers {
-                row(&mut text, table, measure, ours, peer);
+                let Some(row) = Row::of(table, measure, ours, peer) else {
+                    continue;
+                };
+                let _ = writeln!(cases, "| {} |", row.cells().join(" | "));
+                if !row.bar.is_empty() {
+                    let _ = writeln!(bars, "| {} | {} |", table.case, row.cells().join(" | "));
+                }
             }
         }
     }
-    text
+    if !bars.is_empty() {
+        bars.insert_str(
+            0,
+            "| case | measure | peer | peer's | ours | ratio | bar |\n|---|---|---|---|---|---|---|\n",
+        );
+    }
+    bars + &cases
 }
 
 /// What was taken, in a fixed order. Failures are shown where there were any,
@@ -126,30 +143,50 @@ fn shown(table: &Table, ours: &Series) -> Vec<Measure> {
     measures
 }
 
-fn row(text: &mut String, table: &Table, measure: Measure, ours: &Series, peer: &Series) {
-    let (Some(own), Some(other)) = (ours.spread(measure), peer.spread(measure)) else {
-        return;
-    };
-    let ratio = ours.ratio(peer, measure);
-    let bar = table
-        .bars
-        .iter()
-        .find(|bar| bar.measure == measure && bar.peer.is_none_or(|named| named == peer.contender))
-        .and_then(|bar| match bar.peer {
+/// One measure of ours beside a peer's.
+struct Row {
+    measure: Measure,
+    peer: &'static str,
+    theirs: Spread,
+    ours: Spread,
+    ratio: Option<Spread>,
+    /// The bar and whether it was cleared; empty where there is none.
+    bar: String,
+}
+
+impl Row {
+    /// None where it was not taken of both.
+    fn of(table: &Table, measure: Measure, ours: &Series, peer: &Series) -> Option<Self> {
+        let (own, theirs) = (ours.spread(measure)?, peer.spread(measure)?);
+        let ratio = ours.ratio(peer, measure);
+        let mut bars = table.bars.iter();
+        let bar = bars.find(|bar| {
+            bar.measure == measure && bar.peer.is_none_or(|named| named == peer.contender)
+        });
+        let words = bar.and_then(|bar| match bar.peer {
             Some(_) => Some(bar.words(ratio?.median)),
             None => Some(format!("ours {}", bar.words(own.median))),
         });
-    let cells = [
-        table.case.clone(),
-        measure.title().to_owned(),
-        peer.contender.to_owned(),
-        cell(other),
-        cell(own),
-        ratio.map(cell).unwrap_or_default(),
-        bar.unwrap_or_default(),
-    ];
-    // Writing to a string can't fail.
-    let _ = writeln!(text, "| {} |", cells.join(" | "));
+        Some(Self {
+            measure,
+            peer: peer.contender,
+            theirs,
+            ours: own,
+            ratio,
+            bar: words.unwrap_or_default(),
+        })
+    }
+
+    fn cells(&self) -> [String; 6] {
+        [
+            self.measure.title().to_owned(),
+            self.peer.to_owned(),
+            cell(self.theirs),
+            cell(self.ours),
+            self.ratio.map(cell).unwrap_or_default(),
+            self.bar.clone(),
+        ]
+    }
 }
 
 /// `12.3 (11.0 … 14.2)`, with three significant digits or all before the point.
@@ -184,14 +221,36 @@ mod tests {
         }
     }
 
+    fn table(ours: f64, bars: Vec<Bar>) -> Table {
+        Table {
+            case: "edge".to_owned(),
+            bars,
+            series: vec![series("Envoy", 100.0), series("gateway", ours)],
+        }
+    }
+
     #[test]
     fn a_row_says_whether_the_bar_was_cleared() {
-        let table = |ours| Table {
-            case: "edge".to_owned(),
-            bars: vec![Bar::at_least(Measure::RequestsPerSecond, "Envoy", 2.0)],
-            series: vec![series("Envoy", 100.0), series("gateway", ours)],
-        };
-        assert!(markdown(&[table(250.0)]).contains("| 2.50 (2.50 … 2.50) | ≥ 2: met |"));
-        assert!(markdown(&[table(150.0)]).contains("≥ 2: **short**"));
+        let bars = vec![Bar::at_least(Measure::RequestsPerSecond, "Envoy", 2.0)];
+        let met = markdown(&[table(250.0, bars.clone())]);
+        assert!(met.contains("| 2.50 (2.50 … 2.50) | ≥ 2: met |"), "{met}");
+        assert!(markdown(&[table(150.0, bars)]).contains("≥ 2: **short**"));
+    }
+
+    #[test]
+    fn each_case_names_its_command_and_its_bars_come_first() {
+        let row = "| requests/s | Envoy | 100 (100 … 100) | 250 (250 … 250) | 2.50 (2.50 … 2.50) |";
+        let plain = markdown(&[table(250.0, Vec::new())]);
+        let head = "\n#### `make bench CASE=edge`\n\n";
+        assert!(plain.starts_with(head), "{plain}");
+        assert!(plain.ends_with(&format!("{row}  |\n")), "{plain}");
+        let bars = vec![Bar::at_least(Measure::RequestsPerSecond, "Envoy", 2.0)];
+        let judged = markdown(&[table(250.0, bars)]);
+        let (bars, cases) = judged.split_once(head).unwrap();
+        assert!(
+            bars.contains(&format!("| edge {row} ≥ 2: met |\n")),
+            "{bars}"
+        );
+        assert!(cases.contains(&format!("\n{row} ≥ 2: met |\n")), "{cases}");
     }
 }

@@ -8,10 +8,12 @@
 //! when [`AccessLogConfig::query`] says so. No other header than `Host`,
 //! `User-Agent` and the request's id is recorded.
 
+mod digits;
 mod format;
 mod json;
 mod pattern;
 mod record;
+mod words;
 mod writer;
 
 pub use pattern::{Field, LinePattern, Piece};

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
 use super::json::Object;
+use super::words::Words;
 use super::{AccessLogFormat, AccessRecord};
 use crate::text::Text;
 
@@ -31,7 +32,7 @@ impl Formatter {
         match &self.format {
             AccessLogFormat::Pattern(pattern) => return pattern.append(record, lines),
             AccessLogFormat::Json => line.json(lines),
-            AccessLogFormat::Text => lines.extend_from_slice(line.text().as_bytes()),
+            AccessLogFormat::Text => line.text(lines),
         }
         lines.push(b'\n');
         Ok(())
@@ -122,115 +123,28 @@ impl<'r> Line<'r> {
 
     /// `time client "METHOD path protocol" status in out seconds key=value …`,
     /// a dash for what is absent.
-    fn text(&self) -> String {
-        let mut line = TextLine(String::with_capacity(256));
-        line.word(&self.time);
-        line.rendered(self.client);
-        line.request(self);
-        line.word(
-            &self
-                .status
-                .map_or_else(|| "-".to_owned(), |status| status.to_string()),
-        );
-        line.word(&self.bytes_in.to_string());
-        line.word(&self.bytes_out.to_string());
-        line.word(&seconds(self.duration).to_string());
-        line.pair("listener", Some(self.listener));
-        line.pair("route", self.route);
-        line.pair("cluster", self.cluster);
-        line.rendered_pair("endpoint", self.endpoint);
-        line.pair("tries", Some(&self.tries.to_string()));
-        let upstream = self.upstream_duration.map(|s| seconds(s).to_string());
-        line.pair("upstream", upstream.as_deref());
-        line.pair("outcome", self.outcome);
-        line.rendered_pair("host", self.host);
-        line.rendered_pair("peer", self.peer_identity);
-        line.rendered_pair("request_id", self.request_id);
-        line.pair("trace_id", self.trace_id.as_deref());
-        line.rendered_pair("user_agent", self.user_agent);
-        line.0
+    fn text(&self, lines: &mut Vec<u8>) {
+        let mut words = Words::begin(lines);
+        words.word(&self.time);
+        words.text(self.client);
+        words.request(self.method, self.path, self.query, self.protocol);
+        words.number(self.status);
+        words.number(Some(self.bytes_in));
+        words.number(Some(self.bytes_out));
+        words.seconds(self.duration);
+        words.pair("listener", Some(self.listener));
+        words.pair("route", self.route);
+        words.pair("cluster", self.cluster);
+        words.text_pair("endpoint", self.endpoint);
+        words.number_pair("tries", self.tries);
+        words.seconds_pair("upstream", self.upstream_duration);
+        words.pair("outcome", self.outcome);
+        words.text_pair("host", self.host);
+        words.text_pair("peer", self.peer_identity);
+        words.text_pair("request_id", self.request_id);
+        words.pair("trace_id", self.trace_id.as_deref());
+        words.text_pair("user_agent", self.user_agent);
     }
-}
-
-/// A line of text in the making: words with one space between them.
-struct TextLine(String);
-
-impl TextLine {
-    fn word(&mut self, word: &str) {
-        if !self.0.is_empty() {
-            self.0.push(' ');
-        }
-        self.0.push_str(word);
-    }
-
-    fn rendered(&mut self, text: Option<&Text>) {
-        match text {
-            Some(text) => self.word(&quoted_if_needed(&text.render())),
-            None => self.word("-"),
-        }
-    }
-
-    fn request(&mut self, line: &Line<'_>) {
-        let mut request = String::new();
-        if let Some(method) = line.method {
-            request.push_str(method);
-            request.push(' ');
-        }
-        if let Some(path) = line.path {
-            request.push_str(&path.render());
-            if let Some(query) = line.query {
-                request.push('?');
-                request.push_str(&query.render());
-            }
-            request.push(' ');
-        }
-        request.push_str(line.protocol);
-        self.word(&quoted(&request));
-    }
-
-    fn pair(&mut self, key: &str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.word(key);
-            self.0.push('=');
-            self.0.push_str(&quoted_if_needed(value));
-        }
-    }
-
-    fn rendered_pair(&mut self, key: &str, value: Option<&Text>) {
-        if let Some(value) = value {
-            self.pair(key, Some(&value.render()));
-        }
-    }
-}
-
-fn quoted_if_needed(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/@[]+%".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        quoted(text)
-    }
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            // U+2028 and U+2029 end a line too, for some readers.
-            '\u{2028}' | '\u{2029}' => quoted.extend(character.escape_unicode()),
-            _ if character.is_control() => quoted.extend(character.escape_unicode()),
-            _ => quoted.push(character),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-/// Seconds to the microsecond; more would be noise.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e6
 }
 
 thread_local! {
