@@ -1,7 +1,9 @@
 //! Strings captured on the request path and rendered off it.
 //!
-//! A header value, a shared name or an address is moved or reference-counted;
-//! bytes are looked at, and addresses formatted, only by the thread that writes.
+//! A shared name is reference-counted, an address moved, and what a peer sent copied: a few
+//! bytes, in place. A header value instead would hold the buffer of its whole head until the
+//! thread that writes let go of it, far from the thread whose allocator misses it.
+//! Bytes are looked at, and addresses formatted, only by the thread that writes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,20 +21,53 @@ pub enum Text {
     Shared(Arc<str>),
     /// A string made for this one request.
     Owned(Box<str>),
-    /// Bytes that a peer sent. Cloning a header value copies nothing.
-    Header(HeaderValue),
+    /// Bytes that a peer sent.
+    Short(Short),
     /// A peer's address.
     Address(SocketAddr),
 }
 
+/// Up to [`Short::MOST`] bytes, in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    length: u8,
+    bytes: [u8; Self::MOST],
+}
+
+impl Short {
+    /// Holds a UUID, most host names and most paths.
+    pub const MOST: usize = 46;
+
+    /// None of more bytes than there is room for.
+    fn new(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::MOST];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        let length = u8::try_from(text.len()).ok()?;
+        Some(Self { length, bytes })
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
 impl Text {
+    /// What a peer sent. Allocates where it is long.
+    pub fn copied(bytes: &[u8]) -> Self {
+        Short::new(bytes).map_or_else(
+            || Self::Owned(String::from_utf8_lossy(bytes).into()),
+            Self::Short,
+        )
+    }
+
     /// The string itself. Bytes that are not UTF-8 become U+FFFD.
     pub fn render(&self) -> Cow<'_, str> {
         match self {
             Self::Static(text) => Cow::Borrowed(text),
             Self::Shared(text) => Cow::Borrowed(text),
             Self::Owned(text) => Cow::Borrowed(text),
-            Self::Header(value) => String::from_utf8_lossy(value.as_bytes()),
+            Self::Short(text) => String::from_utf8_lossy(text.as_bytes()),
             Self::Address(address) => Cow::Owned(written(address)),
         }
     }
@@ -94,9 +129,9 @@ impl From<Box<str>> for Text {
     }
 }
 
-impl From<HeaderValue> for Text {
-    fn from(value: HeaderValue) -> Self {
-        Self::Header(value)
+impl From<&HeaderValue> for Text {
+    fn from(value: &HeaderValue) -> Self {
+        Self::copied(value.as_bytes())
     }
 }
 
@@ -118,7 +153,7 @@ mod tests {
             ("static".into(), "static"),
             (Arc::<str>::from("shared").into(), "shared"),
             (String::from("owned").into(), "owned"),
-            (HeaderValue::from_static("header").into(), "header"),
+            ((&HeaderValue::from_static("header")).into(), "header"),
             (address.into(), "[::1]:80"),
             (highest.into(), "255.255.255.255:65535"),
         ];
@@ -128,8 +163,25 @@ mod tests {
     }
 
     #[test]
-    fn replaces_header_bytes_that_are_not_utf8() {
-        let value = HeaderValue::from_bytes(b"a\xffb").unwrap();
-        assert_eq!(Text::from(value).render(), "a\u{fffd}b");
+    fn what_was_sent_is_copied_whatever_its_length() {
+        for length in [0, 1, Short::MOST, Short::MOST + 1, 500] {
+            let sent = "x".repeat(length);
+            let text = Text::copied(sent.as_bytes());
+            assert_eq!(text.render(), sent);
+            assert_eq!(matches!(text, Text::Short(_)), length <= Short::MOST);
+        }
+    }
+
+    #[test]
+    fn replaces_bytes_that_are_not_utf8() {
+        for (sent, shown) in [
+            (b"a\xffb".to_vec(), "a\u{fffd}b".to_owned()),
+            (
+                [&[b'x'; 50][..], b"\xff"].concat(),
+                "x".repeat(50) + "\u{fffd}",
+            ),
+        ] {
+            assert_eq!(Text::copied(&sent).render(), shown);
+        }
     }
 }

@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use meridian_model::listener::{ClientCertificateHeader, ClientTrust};
 use meridian_model::route::HeaderModifier;
 use pingora_error::Result;
+use std::mem;
 use std::net::SocketAddr;
 
 /// What is known of the connection that a request came by.
@@ -91,12 +92,15 @@ pub(crate) struct RequestShape<'a> {
     pub(crate) modifiers: [&'a HeaderModifier; 2],
 }
 
-/// Makes the head for an upstream from the client's, which is left as it is.
+/// Makes the head for an upstream from the client's, which stays what it is.
 pub(crate) fn request(
-    client: &RequestHeader,
+    client: &mut RequestHeader,
     shape: &RequestShape<'_>,
 ) -> Result<Box<RequestHeader>, Failure> {
-    let mut head = Box::new(client.clone());
+    // The head that was read has room for further lines. Its copy has none, and gets none.
+    let copy = client.clone();
+    let mut head = Box::new(mem::replace(client, copy));
+    let client = &*client;
     let malformed = |_| Failure::BadRequest("malformed header");
     let upgrade = if shape.upgrade {
         UpgradeHeaders::Keep

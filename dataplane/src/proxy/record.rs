@@ -75,19 +75,15 @@ impl Record {
                 Arc::clone(caller.listener),
                 Protocol::from(head.version),
             );
-            line.request_id = Some(Text::Header(request_id.clone()));
+            line.request_id = Some(Text::from(&request_id));
             line.trace = trace.as_ref().map(|trace| trace.context);
             line.method = Some(head.method.clone());
-            line.path = Some(Text::Owned(head.uri.path().into()));
-            line.query = head.uri.query().map(|query| Text::Owned(query.into()));
+            line.path = Some(Text::copied(head.uri.path().as_bytes()));
+            line.query = head.uri.query().map(|query| Text::copied(query.as_bytes()));
             line.host = host(head);
             line.client = caller.address.map(Text::Address);
             line.peer_identity = caller.identity.clone().map(Text::Shared);
-            line.user_agent = head
-                .headers
-                .get(http::header::USER_AGENT)
-                .cloned()
-                .map(Text::Header);
+            line.user_agent = head.headers.get(http::header::USER_AGENT).map(Text::from);
             Box::new(line)
         });
         Self {
@@ -295,7 +291,7 @@ fn begin_trace(
         }),
         state,
         time: SystemTime::now(),
-        path: Text::Owned(head.uri.path().into()),
+        path: Text::copied(head.uri.path().as_bytes()),
         host: host(head),
         client: caller.address,
     })
@@ -303,11 +299,7 @@ fn begin_trace(
 
 fn host(head: &RequestHeader) -> Option<Text> {
     match head.uri.authority() {
-        Some(authority) => Some(Text::Owned(authority.as_str().into())),
-        None => head
-            .headers
-            .get(http::header::HOST)
-            .cloned()
-            .map(Text::Header),
+        Some(authority) => Some(Text::copied(authority.as_str().as_bytes())),
+        None => head.headers.get(http::header::HOST).map(Text::from),
     }
 }

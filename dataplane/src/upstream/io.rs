@@ -169,6 +169,8 @@ impl AsyncWrite for UpstreamIo {
         let this = self.get_mut();
         delegate!(&mut this.transport, stream => match &mut this.unsent {
             Some(unsent) => unsent.poll_write(stream, cx, slices),
+            // The kernel takes one slice for less.
+            None if let [slice] = slices => Pin::new(stream).poll_write(cx, slice),
             None => Pin::new(stream).poll_write_vectored(cx, slices),
         })
     }

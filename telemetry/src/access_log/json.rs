@@ -42,7 +42,7 @@ impl<'b> Object<'b> {
         match value {
             None => {}
             // ASCII needs no look at its encoding.
-            Some(Text::Header(value)) if is_plain(value.as_bytes()) => {
+            Some(Text::Short(value)) if is_plain(value.as_bytes()) => {
                 self.name(name);
                 put_plain(self.out, value.as_bytes());
             }
@@ -145,12 +145,11 @@ mod tests {
 
     #[test]
     fn texts_are_written_as_they_render() {
-        let header = |bytes: &[u8]| Text::Header(http::HeaderValue::from_bytes(bytes).unwrap());
         for text in [
-            header(b"plain"),
-            header(b"a \"quote\" and a \\"),
-            header("h\u{e4}".as_bytes()),
-            header(b"a\xffb"),
+            Text::copied(b"plain"),
+            Text::copied(b"a \"quote\" and a \\"),
+            Text::copied("h\u{e4}".as_bytes()),
+            Text::copied(b"a\xffb"),
             Text::Address("255.255.255.255:65535".parse().unwrap()),
             Text::Address("[::1]:80".parse().unwrap()),
             Text::Static("name"),

@@ -45,7 +45,7 @@ impl From<Version> for Protocol {
     }
 }
 
-/// One line to be. Filled in by moving and reference counting, never by formatting.
+/// One line to be. Filled in by copying and reference counting, never by formatting.
 #[derive(Debug, Clone)]
 pub struct AccessRecord {
     /// When the request's head, or the connection, came in.

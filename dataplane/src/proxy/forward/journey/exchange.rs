@@ -21,7 +21,7 @@ impl Journey<'_> {
         context: Option<meridian_telemetry::trace::TraceContext>,
     ) -> (Outcome, Option<u16>) {
         let request_id = record.request_id().clone();
-        let mut head = match heads::request(session.head(), &self.shape(&request_id)) {
+        let mut head = match heads::request(session.head_mut(), &self.shape(&request_id)) {
             Ok(head) => head,
             Err(failure) => {
                 upstream.abort().await;
