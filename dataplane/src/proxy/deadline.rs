@@ -67,7 +67,9 @@ impl<'a> Clock<'a> {
 
     /// Bytes moved.
     pub(crate) fn touch(&mut self) {
-        self.last_byte = Instant::now();
+        if self.idle.is_some() {
+            self.last_byte = Instant::now();
+        }
     }
 
     /// Waits until something is due. Dropping the future loses nothing.

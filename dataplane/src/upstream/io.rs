@@ -1,7 +1,7 @@
 //! The byte stream to an endpoint: TCP or unix socket, with or without TLS,
 //! in the shape that HTTP sessions and the TCP relay both take.
 
-use super::unsent::Unsent;
+use super::unsent::{Unsent, poll_slices};
 use crate::downstream::Rewound;
 use std::io;
 use std::os::fd::AsFd;
@@ -169,9 +169,7 @@ impl AsyncWrite for UpstreamIo {
         let this = self.get_mut();
         delegate!(&mut this.transport, stream => match &mut this.unsent {
             Some(unsent) => unsent.poll_write(stream, cx, slices),
-            // The kernel takes one slice for less.
-            None if let [slice] = slices => Pin::new(stream).poll_write(cx, slice),
-            None => Pin::new(stream).poll_write_vectored(cx, slices),
+            None => poll_slices(stream, cx, slices),
         })
     }
 

@@ -40,7 +40,7 @@ impl Unsent {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.is_empty()
-            && let Poll::Ready(written) = Pin::new(stream).poll_write_vectored(cx, slices)
+            && let Poll::Ready(written) = poll_slices(stream, cx, slices)
         {
             return Poll::Ready(written);
         }
@@ -97,6 +97,18 @@ impl Unsent {
             }
         }
         Pin::new(stream).poll_flush(cx)
+    }
+}
+
+/// Writes; the kernel takes one slice for less than a vector of one.
+pub(super) fn poll_slices(
+    stream: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match slices {
+        [slice] => Pin::new(stream).poll_write(cx, slice),
+        slices => Pin::new(stream).poll_write_vectored(cx, slices),
     }
 }
 
