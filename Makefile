@@ -18,7 +18,7 @@ TEST ?=
 
 CARGO := cargo
 # Names the folder of a release, which is built for a named target.
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # Where Consul and Envoy are; written by `setup`.
 TOOLS := . "$(TARGET_DIR)/tools.env"
 step = @printf '\n==> %s\n' "$(1)"
