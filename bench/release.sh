@@ -44,10 +44,11 @@ find_profdata() {
     rustup component add llvm-tools
 }
 
+# A program that does not end when it is told to would hold up the rest for ever.
 train() {
     say "running ${#cases[@]} cases through the counting programs"
     rm -rf "$counters"
-    LLVM_PROFILE_FILE=$counters/%m.profraw "$counting/bench" --smoke --results "$training" "${cases[@]}" >&2
+    LLVM_PROFILE_FILE=$counters/%m.profraw timeout 15m "$counting/bench" --smoke --results "$training" "${cases[@]}" >&2
     "$profdata" merge --output "$profile" "$counters"
 }
 
