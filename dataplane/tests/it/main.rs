@@ -29,6 +29,7 @@ mod limits;
 mod listeners;
 mod logs;
 mod mesh;
+mod pacing;
 mod rates;
 mod resilience;
 mod revocation;
